@@ -1,0 +1,1 @@
+"""Tenants, devices and their credentials."""

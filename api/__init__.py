@@ -1,0 +1,1 @@
+"""The FastAPI application: REST resources over the tenant views, health, metrics."""

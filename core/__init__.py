@@ -1,0 +1,1 @@
+"""A small kit with I/O: settings, clock, logging, metrics, PostgreSQL, Kafka."""

@@ -1,0 +1,1 @@
+"""Background work: partitions ahead of time, roll-ups, retention, clean-up."""

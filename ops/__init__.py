@@ -1,0 +1,1 @@
+"""The `weir` command, embedded services, the simulator and the doctor."""

@@ -1,0 +1,1 @@
+"""One sub-command of `weir` per module, each with `register(app)`."""

@@ -1,0 +1,1 @@
+"""Everything that leaves the stream: the store, live events, objects, dead letters."""

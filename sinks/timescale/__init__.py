@@ -1,0 +1,1 @@
+"""The TimescaleDB or PostgreSQL store: writing, reading, roll-ups, migrations."""
