@@ -1,0 +1,127 @@
+"""Connections to PostgreSQL: pools per database role, tenant-bound transactions, failures sorted into kinds.
+
+The login of a process is a member of one or more group roles; every connection takes the role it works under, so a
+query can never do more than its part of the system may. Time-outs are set on the connection so that a hung process
+cannot hold a position row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection, sql
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from schemas.errors import Misconfigured, Transient
+
+Connection = AsyncConnection[tuple[Any, ...]]
+Pool = AsyncConnectionPool[Connection]
+
+_CONNECT_TIMEOUT_S = 5
+
+
+class DatabaseRole(StrEnum):
+    """The four group roles; see schemas/migrations."""
+
+    OWNER = "weir_owner"
+    WRITER = "weir_writer"
+    READER = "weir_reader"
+    OPERATOR = "weir_operator"
+
+
+SEARCH_PATH = {
+    DatabaseRole.OWNER: "pg_catalog, weir",
+    DatabaseRole.WRITER: "pg_catalog, weir",
+    DatabaseRole.READER: "pg_catalog, weir_tenant",
+    DatabaseRole.OPERATOR: "pg_catalog, public",
+}
+
+# SQLSTATE classes and codes that pass by themselves: connection, resources, operator intervention, conflicts, locks.
+_TRANSIENT_CLASSES = {"08", "53", "57"}
+_TRANSIENT_CODES = {"40001", "40P01", "55P03", "25P03", "25P04"}
+
+
+def open_pool(
+    url: str,
+    role: DatabaseRole,
+    *,
+    size: int = 8,
+    statement_timeout_ms: int = 30_000,
+    lock_timeout_ms: int = 5_000,
+    idle_in_transaction_timeout_ms: int = 10_000,
+) -> Pool:
+    """Make a pool (not yet opened: use it as an async context manager).
+
+    Raises:
+        Misconfigured: the URL is empty.
+    """
+    if not url:
+        msg = "WEIR_DATABASE_URL is not set; expected postgresql://login:password@host:port/database for this role"
+        raise Misconfigured(msg)
+
+    async def configure(connection: Connection) -> None:
+        await connection.set_autocommit(True)
+        await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role.value)))
+        await connection.execute(sql.SQL("SET search_path TO {}").format(sql.SQL(SEARCH_PATH[role])))
+        for name, value in (
+            ("statement_timeout", statement_timeout_ms),
+            ("lock_timeout", lock_timeout_ms),
+            ("idle_in_transaction_session_timeout", idle_in_transaction_timeout_ms),
+        ):
+            await connection.execute("SELECT set_config(%s, %s, false)", (name, f"{value}ms"))
+        await connection.execute("SET TIME ZONE 'UTC'")
+
+    return AsyncConnectionPool(
+        url,
+        min_size=1,
+        max_size=size,
+        open=False,
+        configure=configure,
+        check=AsyncConnectionPool.check_connection,
+        timeout=10.0,
+        reconnect_timeout=0.0,
+        kwargs={
+            "autocommit": True,
+            "connect_timeout": _CONNECT_TIMEOUT_S,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+        },
+    )
+
+
+@asynccontextmanager
+async def tenant_transaction(pool: Pool, tenant_id: str) -> AsyncIterator[Connection]:
+    """A read transaction that sees one tenant only: the views and policies filter by the setting made here."""
+    async with pool.connection() as connection, connection.transaction():
+        await connection.execute("SELECT set_config('weir.tenant', %s, true)", (tenant_id,))
+        yield connection
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same work may succeed later without anyone changing anything."""
+    if isinstance(error, (Transient, PoolTimeout)):
+        return True
+    if isinstance(error, psycopg.Error):
+        if error.sqlstate is None:
+            return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+        return error.sqlstate in _TRANSIENT_CODES or error.sqlstate[:2] in _TRANSIENT_CLASSES
+    return isinstance(error, (ConnectionError, TimeoutError))
+
+
+def explain_connection_error(error: BaseException, url: str) -> str:
+    """One sentence for a person: what could not be reached and what to change; never the password."""
+    parts = psycopg.conninfo.conninfo_to_dict(url)
+    where = f"{parts.get('host', 'local socket')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+    code = getattr(error, "sqlstate", None)
+    text = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    if code == "28P01" or "password authentication failed" in text:
+        return f"the database at {where} refused the password of {parts.get('user')}; correct WEIR_DATABASE_URL"
+    if code == "3D000" or "does not exist" in text:
+        return f"the database at {where} answered: {text}; correct WEIR_DATABASE_URL or run `weir migrate`"
+    return f"the database at {where} cannot be reached ({text}); start it or correct WEIR_DATABASE_URL"

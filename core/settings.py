@@ -1,0 +1,50 @@
+"""Settings of every role, read once from the environment (`WEIR_…`) or the file named by `WEIR_ENV_FILE`.
+
+One field is one setting: its description is what `weir doctor --settings` prints, its unit is in its name.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Frozen settings; secrets print as stars."""
+
+    model_config = SettingsConfigDict(env_prefix="WEIR_", frozen=True, extra="ignore")
+
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port separated by commas")
+    topic_prefix: str = Field("", description="put before every topic name, so that several systems share a broker")
+    topic_partitions: int = Field(4, ge=1, le=1024, description="partitions of topics that Weir creates itself")
+    consumer_group: str = Field("weir", description="consumer group of the workers")
+    consumer_session_timeout_s: float = Field(6.0, ge=1, description="seconds until a silent worker loses its partitions")
+    consumer_fetch_max_bytes: int = Field(4_194_304, ge=1_048_576, description="bytes per partition and fetch")
+    batch_max_records: int = Field(20_000, ge=1, description="records of one partition in one transaction")
+
+    database_url: SecretStr = Field(SecretStr(""), description="PostgreSQL URL of this role's login")
+    database_pool_size: int = Field(8, ge=1, le=200, description="database connections of one process")
+    database_statement_timeout_ms: int = Field(30_000, ge=0, description="longest statement; 0 = unlimited")
+
+    secret_key: SecretStr = Field(SecretStr(""), description="32+ characters; seals device secrets and keys the API key digests")
+
+    api_host: str = Field("127.0.0.1", description="address that the API listens on")
+    api_port: int = Field(8000, ge=0, le=65535, description="port that the API listens on")
+    readiness_max_lag: int = Field(100_000, ge=0, description="records behind the log's end before /readyz says no")
+
+    refusals_kept_per_minute: int = Field(1000, ge=1, description="dead letters a device may cause per minute before sampling starts")
+    refusals_sampled_every: int = Field(100, ge=1, description="past that, every n-th refusal keeps its bytes")
+    refusals_alarm_per_minute: int = Field(1000, ge=1, description="refusals a minute that raise an operator alarm")
+    max_sensors_per_device: int = Field(10_000, ge=1, description="sensors that one device may register")
+
+    worker_id: str = Field("", description="stable name of this worker; empty: made from host and process")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_format: str = Field("json", pattern="^(json|console)$", description="json or console")
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment and the optional file named by `WEIR_ENV_FILE`."""
+    env_file = os.environ.get("WEIR_ENV_FILE")
+    return Settings(_env_file=env_file) if env_file else Settings()
