@@ -1,0 +1,79 @@
+# One command for each job; everything runs in .venv. `make up ARGS="--port 8123"` passes options on to `weir up`.
+
+SHELL := /bin/sh
+VENV := .venv
+# A virtual environment is bound to its folder, so the stamp is too: a moved project sets up again.
+STAMP := $(VENV)/.set-up-$(shell pwd | cksum | cut -d ' ' -f 1)
+BIN := $(VENV)/bin
+# Candidates in order of preference; `make setup PYTHON=/path/to/python3` decides otherwise.
+PYTHON := python3.13 python3.12 python3.11 python3
+ARGS :=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_REQUIRE_VIRTUALENV :=
+
+.PHONY: help setup up test lint types layers unit integration constraints clean
+
+help:
+	@echo "make up      set up, then run the whole system (options: make up ARGS=\"--no-demo --port 8123\")"
+	@echo "make test    set up, then every gate: lint, types, layers, all tests"
+	@echo "make setup   only set up .venv"
+	@echo "make lint | types | layers | unit | integration   one gate each"
+	@echo "make constraints   renew constraints.txt    make clean   remove .venv and caches"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@set -e; \
+	if [ -t 1 ]; then bar=on; else bar=off; fi; \
+	python=; lacking=; \
+	for candidate in $(PYTHON); do \
+	  "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  if "$$candidate" -c 'import venv, ensurepip' 2>/dev/null; then python=$$candidate; break; fi; \
+	  lacking=$${lacking:-$$candidate}; \
+	done; \
+	if [ -z "$$python" ] && [ -n "$$lacking" ]; then \
+	  echo "setup: $$lacking has no venv module with ensurepip; install it (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; \
+	elif [ -z "$$python" ]; then \
+	  echo "setup: no Python 3.11 or newer among $(PYTHON); install one, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	echo "setup: $$("$$python" --version) in $(VENV); the first time takes a minute or two"; \
+	"$$python" -m venv --clear $(VENV); \
+	$(BIN)/python -m pip install --progress-bar $$bar -c constraints.txt -e '.[dev]'; \
+	touch "$@"; \
+	echo "setup: done"
+
+# `exec`, so that signals reach `weir up` itself and not a shell in between.
+up: setup
+	@exec $(BIN)/weir up $(ARGS)
+
+test: lint types layers
+	@$(BIN)/python -m pytest
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup
+	@$(BIN)/mypy
+
+layers: setup
+	@$(BIN)/lint-imports
+
+unit: setup
+	@$(BIN)/python -m pytest tests/unit
+
+integration: setup
+	@$(BIN)/python -m pytest -m integration
+
+# Resolves pyproject.toml anew in a throw-away environment; names and versions only.
+constraints:
+	@set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	python3.11 -m venv "$$folder/venv"; \
+	python3.11 -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["dev"], sep="\n")' > "$$folder/wanted"; \
+	"$$folder/venv/bin/python" -m pip install -r "$$folder/wanted"; \
+	{ head -n 1 constraints.txt; "$$folder/venv/bin/python" -m pip freeze | LC_ALL=C sort -f; } > "$$folder/constraints"; \
+	cp "$$folder/constraints" constraints.txt
+
+clean:
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,0 +1,1 @@
+"""The servers that `weir up` and the tests bring along: PostgreSQL and a Kafka-compatible broker, both from wheels."""
