@@ -13,7 +13,9 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import uuid
+import weakref
 from pathlib import Path
 
 from kafka import KafkaAdminClient
@@ -68,11 +70,13 @@ class ApacheKafka:
     """A broker that keeps its port and its data while it is stopped, killed and started again.
 
     Args:
-        folder: for its configuration, log and data; made if missing, never removed here.
+        folder: for its configuration, log and data; None: a temporary one that goes when the object does.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or Path(tempfile.mkdtemp(prefix="weir-kafka-"))
+        if folder is None:
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._port = pick_port()
         self._controller_port = pick_port()
         self._process: subprocess.Popen[bytes] | None = None

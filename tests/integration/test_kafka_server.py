@@ -93,3 +93,13 @@ def test_missing_java_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     with pytest.raises(RuntimeError, match="java is not installed"):
         ApacheKafka(tmp_path).start()
+
+
+def test_a_server_without_a_folder_cleans_up_after_itself() -> None:
+    broker = ApacheKafka()
+    folder = broker._folder
+    assert folder.is_dir()
+
+    del broker
+
+    assert not folder.exists()
