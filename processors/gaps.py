@@ -1,8 +1,8 @@
 """Gaps in a sensor's readings (INTERFACES §6): neighbours more than three expected intervals apart.
 
-Pure: times in, pairs of times out. The expected interval is declared, or the median spacing of the readings in the 24 h of
-event time that end at the later neighbour. That is a sliding median, taken exactly and for all pairs at once with a wavelet
-matrix: O(n log n) in numpy whatever the spacings look like, about 2 µs a reading.
+Pure: times in, pairs of times out. The expected interval is declared, or the median spacing of the readings in the
+24 h of event time that end at the later neighbour. That is a sliding median, taken exactly and for all pairs at once
+with a wavelet matrix: O(n log n) in numpy whatever the spacings look like, about 2 µs a reading.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def find_gaps(at_ms: Times, declared_interval_ms: int | None = None) -> Times:
     """The gaps between neighbouring readings.
 
     Args:
-        at_ms: shape (n,), UTC epoch milliseconds in ascending order, equal ones allowed. Pairs in the first 24 h are judged by
-            the readings that are there, so put the 24 h before the first pair of interest in front.
+        at_ms: shape (n,), UTC epoch milliseconds in ascending order, equal ones allowed. Pairs in the first 24 h are
+            judged by the readings that are there, so put the 24 h before the first pair of interest in front.
         declared_interval_ms: the sensor's declared expected interval; None takes the median spacing.
 
     Returns:
@@ -45,8 +45,8 @@ def find_gaps(at_ms: Times, declared_interval_ms: int | None = None) -> Times:
 def expected_intervals_ms(at_ms: Times, declared_interval_ms: int | None = None) -> NDArray[np.float64]:
     """The interval expected between each reading and the one before it.
 
-    The 24 h are half open, `later - 24 h < at <= later`. Readings of one instant (told apart by seq) are 0 ms apart; where
-    that makes the median 0 it says nothing about the rhythm, and the median of the spacings above 0 is taken.
+    The 24 h are half open, `later - 24 h < at <= later`. Readings of one instant (told apart by seq) are 0 ms apart;
+    where that makes the median 0 it says nothing about the rhythm, and the median of the spacings above 0 is taken.
 
     Args:
         at_ms: as for `find_gaps`.
@@ -96,8 +96,8 @@ def _kth_smallest(
 ) -> NDArray[np.intp]:
     """The k-th smallest (from 0) of `rank[start:stop]`, for arrays of start, stop and k.
 
-    A wavelet matrix (Navarro et al. 2015, "The wavelet matrix"), walked while it is built: each level sorts stably by one
-    bit, and a range stays a range in the half that holds its k-th value.
+    A wavelet matrix (Navarro et al. 2015, "The wavelet matrix"), walked while it is built: each level sorts stably
+    by one bit, and a range stays a range in the half that holds its k-th value.
     """
     found = np.zeros_like(start)
     for bit in reversed(range((ranks - 1).bit_length())):

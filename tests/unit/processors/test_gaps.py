@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def naive_expected(at_ms: list[int]) -> list[float]:
     expected = []
     for later in at_ms[1:]:
         window = [at for at in at_ms if later - DAY < at <= later]
-        spacings = [b - a for a, b in zip(window, window[1:], strict=False)]
+        spacings = [b - a for a, b in pairwise(window)]
         median = statistics.median(spacings) if len(window) >= 4 else 5 * MINUTE
         if median == 0:
             positive = [spacing for spacing in spacings if spacing > 0]
@@ -101,7 +102,8 @@ def naive_expected(at_ms: list[int]) -> list[float]:
 
 
 spacings_ms = st.lists(
-    st.sampled_from([0, 1, 1_000, MINUTE, 5 * MINUTE, 7 * HOUR, 12 * HOUR, DAY, DAY + 1]) | st.integers(0, 2 * DAY), max_size=60
+    st.sampled_from([0, 1, 1_000, MINUTE, 5 * MINUTE, 7 * HOUR, 12 * HOUR, DAY, DAY + 1]) | st.integers(0, 2 * DAY),
+    max_size=60,
 )
 
 
