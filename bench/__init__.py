@@ -1,0 +1,1 @@
+"""Benchmarks: each prints JSON lines with ratios taken in one run on one machine."""

@@ -1,0 +1,296 @@
+"""The one transaction of a batch: position first, then readings, states, usage, markers, dead letters.
+
+Every effect of a batch goes through a `BatchTransaction`, so it commits with the position it came from or not at all.
+Lock order (DESIGN §4): position, sensors, readings, conflicts, states, usage, dirty markers; each set in key order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import errors
+
+from core.postgres import Connection, Pool
+from processors.metering import HOUR_MS, UsageIncrement
+from sinks.timescale import binary
+
+_COPY_READINGS = "COPY weir.reading (sensor_no, seq, at, value, received_at) FROM STDIN (FORMAT BINARY)"
+_STAGE = (
+    "CREATE TEMP TABLE IF NOT EXISTS stage_reading (i integer, sensor_no integer, seq integer, at timestamptz,"
+    " value double precision, received_at timestamptz) ON COMMIT DELETE ROWS"
+)
+_COPY_STAGE = "COPY pg_temp.stage_reading (i, sensor_no, seq, at, value, received_at) FROM STDIN (FORMAT BINARY)"
+_INSERT_STAGED = """
+WITH inserted AS (
+    INSERT INTO weir.reading (sensor_no, seq, at, value, received_at)
+    SELECT sensor_no, seq, at, value, received_at FROM pg_temp.stage_reading ORDER BY i
+    ON CONFLICT DO NOTHING RETURNING sensor_no, at, seq)
+SELECT s.i FROM pg_temp.stage_reading s LEFT JOIN inserted USING (sensor_no, at, seq) WHERE inserted.sensor_no IS NULL ORDER BY 1
+"""
+# Run with nested loops only: the temporary table has no statistics, and anything else would read whole partitions.
+_STORED_VALUES = """
+SELECT q.i, r.value FROM unnest(%s, %s, %s, %s) AS q (i, sensor_no, seq, at)
+JOIN weir.reading r USING (sensor_no, at, seq) ORDER BY r.sensor_no, r.at, r.seq
+"""
+_REPLACE_VALUES = """
+UPDATE weir.reading r SET value = q.value FROM unnest(%s, %s, %s, %s) AS q (sensor_no, seq, at, value)
+WHERE r.sensor_no = q.sensor_no AND r.at = q.at AND r.seq = q.seq AND r.value < q.value
+"""
+_CONFLICTS = """
+INSERT INTO weir.reading_conflict (sensor_no, seq, at, value, received_at)
+SELECT q.*, %s FROM unnest(%s, %s, %s, %s) AS q ON CONFLICT DO NOTHING
+"""
+_STATES = """
+INSERT INTO weir.sensor_state AS t (sensor_no, last_seq, last_at, last_value, last_received_at)
+SELECT q.*, %s FROM unnest(%s, %s, %s, %s) AS q
+ON CONFLICT (sensor_no) DO UPDATE SET last_at = EXCLUDED.last_at, last_seq = EXCLUDED.last_seq,
+    last_value = EXCLUDED.last_value, last_received_at = EXCLUDED.last_received_at, version = t.version + 1
+WHERE (EXCLUDED.last_at, EXCLUDED.last_seq, EXCLUDED.last_value) > (t.last_at, t.last_seq, t.last_value)
+"""
+_USAGE = """
+INSERT INTO weir.usage AS u (tenant_id, meter, bucket_start, quantity)
+SELECT q.tenant_id, 'readings', q.hour, q.quantity FROM unnest(%s::text[], %s, %s) AS q (tenant_id, hour, quantity)
+ON CONFLICT (tenant_id, meter, bucket_start) DO UPDATE SET quantity = u.quantity + EXCLUDED.quantity, revision = u.revision + 1
+"""
+_QUALITY = """
+INSERT INTO weir.quality_hourly AS h (sensor_no, hour, duplicates, late)
+SELECT * FROM unnest(%s, %s, %s, %s)
+ON CONFLICT (sensor_no, hour) DO UPDATE SET duplicates = h.duplicates + EXCLUDED.duplicates, late = h.late + EXCLUDED.late
+"""
+_MARK_DIRTY = """
+INSERT INTO weir.rollup_dirty AS d (block, hour) SELECT * FROM unnest(%s, %s)
+ON CONFLICT (block, hour) DO UPDATE SET version = d.version + 1, touched_at = now()
+"""
+BLOCK_SHIFT = 6  # 64 sensors share a roll-up marker; weir.sensor.block is the same shift
+
+
+class Fenced(Exception):  # noqa: N818 - a state, not an accident
+    """Another worker moved the position: this one must drop what it holds and leave the group."""
+
+
+@dataclass(slots=True)
+class ReadingColumns:
+    """Readings as columns of length n, sorted by (sensor_no, at_ms, seq), identities unique."""
+
+    sensor_no: NDArray[np.int32]
+    seq: NDArray[np.int32]
+    at_ms: NDArray[np.int64]
+    value: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.sensor_no)
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> ReadingColumns:
+        """The rows asked for, in their order."""
+        return ReadingColumns(self.sensor_no[rows], self.seq[rows], self.at_ms[rows], self.value[rows])
+
+
+@dataclass(slots=True)
+class InsertOutcome:
+    """What the database did with the readings it was given; masks of length n."""
+
+    inserted: NDArray[np.bool_]
+    replaced: NDArray[np.bool_]
+    duplicate: NDArray[np.bool_]
+    losers: list[ReadingColumns] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a partition stands: the fence of a batch."""
+
+    topic: str
+    partition: int
+    identity: str
+    expected: int
+    next: int
+
+
+class BatchTransaction:
+    """An open transaction whose position has already moved; effects are methods."""
+
+    def __init__(self, connection: Connection, frontier_ms: int, generation: int) -> None:
+        self.connection = connection
+        self.frontier_ms = frontier_ms
+        self.generation = generation
+
+    async def insert_readings(
+        self, rows: ReadingColumns, received_ms: int, surely_new: NDArray[np.bool_]
+    ) -> InsertOutcome:
+        """Store readings once each; of two values for one identity the greater stays.
+
+        Args:
+            rows: sorted by key, identities unique.
+            received_ms: the batch's T (INTERFACES §4).
+            surely_new: rows later than anything stored of their sensor: these are copied straight into the table, the
+                others through a staging table. A wrong guess costs time, never correctness.
+        """
+        outcome = InsertOutcome(*(np.zeros(len(rows), dtype=bool) for _ in range(3)))
+        direct = np.flatnonzero(surely_new)
+        staged = np.flatnonzero(~surely_new)
+        if len(direct):
+            try:
+                async with self.connection.transaction():
+                    await self._copy(_COPY_READINGS, rows.take(direct), received_ms)
+                outcome.inserted[direct] = True
+            except errors.UniqueViolation:
+                staged = np.arange(len(rows))
+        if len(staged):
+            await self._insert_staged(rows, staged, received_ms, outcome)
+        return outcome
+
+    async def _copy(
+        self, statement: str, rows: ReadingColumns, received_ms: int, numbers: NDArray[np.intp] | None = None
+    ) -> None:
+        received = (received_ms - binary.POSTGRES_EPOCH_MS) * 1000
+        columns: list[tuple[str, NDArray[np.generic] | int]] = [
+            (binary.INT4, rows.sensor_no),
+            (binary.INT4, rows.seq),
+            (binary.INT8, binary.timestamps(rows.at_ms)),
+            (binary.FLOAT8, rows.value),
+            (binary.INT8, received),
+        ]
+        if numbers is not None:
+            columns.insert(0, (binary.INT4, numbers))
+        async with self.connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            await copy.write(binary.copy_buffer(columns))
+
+    async def _insert_staged(
+        self, rows: ReadingColumns, staged: NDArray[np.intp], received_ms: int, outcome: InsertOutcome
+    ) -> None:
+        await self.connection.execute(_STAGE)
+        await self._copy(_COPY_STAGE, rows.take(staged), received_ms, staged)
+        cursor = await self.connection.execute(_INSERT_STAGED)
+        known = np.array([number for (number,) in await cursor.fetchall()], dtype=np.intp)
+        outcome.inserted[staged] = True
+        if not len(known):
+            return
+        outcome.inserted[known] = False
+        stored = await self._stored_values(rows, known)
+        incoming = rows.value[known]
+        outcome.duplicate[known] = incoming == stored
+        outcome.replaced[known] = incoming > stored
+        if outcome.replaced.any():
+            await self._replace(rows.take(outcome.replaced))
+        differs = incoming != stored
+        losers = rows.take(known[differs])
+        losers.value = np.minimum(incoming, stored)[differs]
+        outcome.losers.append(losers)
+
+    async def _stored_values(self, rows: ReadingColumns, known: NDArray[np.intp]) -> NDArray[np.float64]:
+        await self.connection.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
+        part = rows.take(known)
+        cursor = await self.connection.execute(
+            _STORED_VALUES,
+            (
+                binary.Int4Array(np.arange(len(known))),
+                binary.Int4Array(part.sensor_no),
+                binary.Int4Array(part.seq),
+                binary.TimestampArray(binary.timestamps(part.at_ms)),
+            ),
+        )
+        stored = np.full(len(known), np.nan)
+        for number, value in await cursor.fetchall():
+            stored[number] = value
+        if np.isnan(stored).any():
+            msg = "a reading that stopped an insert is not there any more; rows are never deleted above the horizon"
+            raise AssertionError(msg)
+        return stored
+
+    async def _replace(self, rows: ReadingColumns) -> None:
+        await self.connection.execute(
+            _REPLACE_VALUES,
+            (
+                binary.Int4Array(rows.sensor_no),
+                binary.Int4Array(rows.seq),
+                binary.TimestampArray(binary.timestamps(rows.at_ms)),
+                binary.Float8Array(rows.value),
+            ),
+        )
+
+    async def write_conflicts(self, losers: Sequence[ReadingColumns], received_at: object) -> None:
+        """Keep the values that lost to a greater one, as evidence; known ones have no effect."""
+        for rows in losers:
+            if len(rows):
+                await self.connection.execute(_CONFLICTS, (received_at, *_key_arrays(rows)))
+
+    async def write_states(self, newest: ReadingColumns, received_at: object) -> None:
+        """Move each sensor's newest reading forward; `newest` holds one row a sensor."""
+        await self.connection.execute(_STATES, (received_at, *_key_arrays(newest)))
+
+    async def write_usage(self, increments: Sequence[UsageIncrement]) -> None:
+        """Add usage; increments come sorted by tenant and hour."""
+        if not increments:
+            return
+        hours = np.array([row.hour_ms for row in increments], dtype=np.int64)
+        await self.connection.execute(
+            _USAGE,
+            (
+                [row.tenant_id for row in increments],
+                binary.TimestampArray(binary.timestamps(hours)),
+                binary.Int8Array(np.array([row.quantity for row in increments])),
+            ),
+        )
+
+    async def write_quality(
+        self, sensor_no: NDArray[np.int32], at_ms: NDArray[np.int64], duplicates: NDArray[np.int64], late: NDArray[np.int64]
+    ) -> None:
+        """Count duplicates and late arrivals per sensor and hour of the readings' own time."""
+        if not len(sensor_no):
+            return
+        keys, places = np.unique(np.stack([sensor_no.astype(np.int64), at_ms // HOUR_MS]), axis=1, return_inverse=True)
+        places = places.reshape(-1)
+        await self.connection.execute(
+            _QUALITY,
+            (
+                binary.Int4Array(keys[0]),
+                binary.TimestampArray(binary.timestamps(keys[1] * HOUR_MS)),
+                binary.Int8Array(np.bincount(places, duplicates).astype(np.int64)),
+                binary.Int8Array(np.bincount(places, late).astype(np.int64)),
+            ),
+        )
+
+    async def mark_dirty(self, sensor_no: NDArray[np.int32], at_ms: NDArray[np.int64]) -> None:
+        """Mark the stored roll-ups that these rows made stale; open hours need no mark."""
+        stale = at_ms < self.frontier_ms
+        if not stale.any():
+            return
+        blocks = sensor_no[stale].astype(np.int64) >> BLOCK_SHIFT
+        keys = np.unique(np.stack([blocks, at_ms[stale] // HOUR_MS]), axis=1)
+        await self.connection.execute(
+            _MARK_DIRTY,
+            (binary.Int4Array(keys[0]), binary.TimestampArray(binary.timestamps(keys[1] * HOUR_MS))),
+        )
+
+
+def _key_arrays(rows: ReadingColumns) -> tuple[object, ...]:
+    return (
+        binary.Int4Array(rows.sensor_no),
+        binary.Int4Array(rows.seq),
+        binary.TimestampArray(binary.timestamps(rows.at_ms)),
+        binary.Float8Array(rows.value),
+    )
+
+
+@asynccontextmanager
+async def batch_transaction(pool: Pool, position: Position) -> AsyncIterator[BatchTransaction]:
+    """Open the transaction of a batch, fence first.
+
+    Raises:
+        Fenced: the stored position is not the expected one.
+    """
+    async with pool.connection() as connection, connection.transaction():
+        binary.register(connection)
+        cursor = await connection.execute(
+            "SELECT (extract(epoch FROM frontier) * 1000)::bigint, generation FROM weir.begin_batch(%s, %s, %s, %s, %s)",
+            (position.topic, position.partition, position.identity, position.expected, position.next),
+        )
+        row = await cursor.fetchone()
+        if row is None:
+            msg = f"{position.topic}/{position.partition} is no longer at offset {position.expected}"
+            raise Fenced(msg)
+        yield BatchTransaction(connection, *row)

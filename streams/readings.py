@@ -1,0 +1,391 @@
+"""The readings pipeline: one batch of one partition becomes one transaction.
+
+    authenticate → decode → admit → transaction: readings, conflicts, states, usage, quality, markers, dead letters
+
+Everything before the transaction is computation on the batch; the transaction moves the position first and commits with
+it. Rules and further meters plug in as `Effect`s: they see what the database really did and write in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.clock import Clock
+from core.postgres import Pool
+from processors import admission, metering
+from schemas.errors import Reason
+from schemas.readings import DecodedBatch, decode_batch
+from schemas.signing import HEADER_DEVICE, HEADER_SIGNATURE
+from sinks import dead_letters
+from sinks.dead_letters import Record, Refusal, Source, Throttle
+from sinks.timescale.catalog import Catalog, Device
+from sinks.timescale.partitions import PartitionKeeper
+from sinks.timescale.writer import BatchTransaction, InsertOutcome, Position, ReadingColumns, batch_transaction
+
+_CONTENT_TYPE = "content-type"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """Consecutive records of one partition, as fetched."""
+
+    topic: str
+    partition: int
+    identity: str
+    # The stored position that these records continue; the first record's offset is this or later.
+    expected: int
+    records: Sequence[Record]
+
+    @property
+    def position(self) -> Position:
+        """The fence of this batch's transaction."""
+        return Position(self.topic, self.partition, self.identity, self.expected, self.records[-1].offset + 1)
+
+    @property
+    def source(self) -> Source:
+        """Where refusals say they came from."""
+        return Source(self.topic, self.partition, self.identity)
+
+
+@dataclass(slots=True)
+class Trusted:
+    """Records whose signature holds, as parallel lists, and the refusals of the others."""
+
+    records: list[Record] = field(default_factory=list)
+    devices: list[Device] = field(default_factory=list)
+    content_types: list[str | None] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Stored:
+    """What a batch's transaction did to the readings, for the effects that follow.
+
+    `rows` are sorted by (sensor_no, at, seq); masks and codes have their length.
+    """
+
+    rows: ReadingColumns
+    outcome: InsertOutcome
+    tenant_ids: list[str]
+    tenant_code: NDArray[np.int64]
+    received_ms: int
+
+    @property
+    def changed(self) -> NDArray[np.bool_]:
+        """Rows that are new or got another value."""
+        return self.outcome.inserted | self.outcome.replaced
+
+
+class Effect(Protocol):
+    """Something computed from stored readings and written in the same transaction."""
+
+    async def apply(self, transaction: BatchTransaction, stored: Stored) -> None:
+        """Write what follows from the batch; raising rolls the whole batch back."""
+        ...
+
+
+class MeterReadings:
+    """Usage of the `readings` meter: rows that the database really inserted, by the hour of their own time."""
+
+    async def apply(self, transaction: BatchTransaction, stored: Stored) -> None:
+        """Add one increment per tenant and hour."""
+        inserted = stored.outcome.inserted
+        increments = metering.count_readings(
+            stored.tenant_ids, stored.tenant_code[inserted], stored.rows.at_ms[inserted]
+        )
+        await transaction.write_usage(increments)
+
+
+class CatalogChanged(Exception):  # noqa: N818 - a state, not an accident
+    """Credentials or horizons changed since the batch was judged: judge it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """What one batch came to; one log line and the worker's counters."""
+
+    records: int
+    readings: int
+    inserted: int
+    duplicates: int
+    replaced: int
+    refused: int
+    late: int
+    flooding: tuple[str, ...]
+
+
+class ReadingsPipeline:
+    """Turns record batches into committed rows."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        catalog: Catalog,
+        partitions: PartitionKeeper,
+        throttle: Throttle,
+        clock: Clock,
+        dead_letter_topic: str,
+        max_sensors_per_device: int,
+        effects: Sequence[Effect] = (MeterReadings(),),
+    ) -> None:
+        self._pool = pool
+        self._catalog = catalog
+        self._partitions = partitions
+        self._throttle = throttle
+        self._clock = clock
+        self._dead_letter_topic = dead_letter_topic
+        self._max_sensors = max_sensors_per_device
+        self._effects = tuple(effects)
+
+    async def process(self, batch: RecordBatch) -> BatchReport:
+        """Commit one batch.
+
+        Raises:
+            Fenced: another worker owns the partition.
+            psycopg.Error: the caller sorts transient failures from bugs; nothing was written.
+        """
+        while True:
+            trusted = await authenticate(batch.records, self._catalog)
+            decoded = decode_batch([record.value or b"" for record in trusted.records], trusted.content_types)
+            try:
+                return await self._commit(batch, trusted, decoded)
+            except CatalogChanged:
+                async with self._pool.connection() as connection:
+                    await self._catalog.refresh(connection)
+
+    async def stored_offset(self, batch: RecordBatch) -> int | None:
+        """The stored position of the batch's partition; None when the topic has another identity by now."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT next_offset FROM weir.stream_position WHERE topic = %s AND partition = %s AND topic_identity = %s",
+                (batch.topic, batch.partition, batch.identity),
+            )
+            row = await cursor.fetchone()
+        return None if row is None else int(row[0])
+
+    async def _commit(self, batch: RecordBatch, trusted: Trusted, decoded: DecodedBatch) -> BatchReport:
+        received_ms = self._clock.now_ms()
+        judged = Judgement(trusted, decoded, self._catalog, received_ms, self._max_sensors)
+        await self._partitions.ensure(decoded.at_ms[judged.admitted])
+        registered: dict[tuple[str, str], int] = {}
+        async with batch_transaction(self._pool, batch.position) as transaction:
+            if transaction.generation != self._catalog.generation:
+                raise CatalogChanged
+            if judged.unregistered:
+                registered = await self._catalog.register_sensors(transaction.connection, judged.unregistered)
+            candidates = judged.columns(registered)
+            report = await self._write(transaction, batch, judged, candidates, received_ms)
+        self._catalog.adopt_sensors(registered)
+        self._catalog.adopt_newest(*newest_of(candidates.rows))
+        return report
+
+    async def _write(
+        self, transaction: BatchTransaction, batch: RecordBatch, judged: Judgement, candidates: Candidates, received_ms: int
+    ) -> BatchReport:
+        rows, received_at = candidates.rows, datetime.fromtimestamp(received_ms / 1000, UTC)
+        late = rows.at_ms <= self._catalog.newest_ms_of(rows.sensor_no)
+        outcome = await transaction.insert_readings(rows, received_ms, ~late)
+        stored = Stored(rows, outcome, candidates.tenant_ids, candidates.tenant_code, received_ms)
+        await transaction.write_conflicts([*outcome.losers, candidates.losers], received_at)
+        changed = rows.take(stored.changed)
+        if len(changed):
+            await transaction.write_states(last_of_each_sensor(changed), received_at)
+        for effect in self._effects:
+            await effect.apply(transaction, stored)
+        duplicates = candidates.copies + outcome.duplicate
+        await self._write_quality(transaction, rows, duplicates, late & outcome.inserted)
+        await transaction.mark_dirty(changed.sensor_no, changed.at_ms)
+        selection = self._throttle.select(judged.refusals, received_ms)
+        if selection.total:
+            await dead_letters.write_refusals(
+                transaction.connection, batch.source, selection, received_at, self._dead_letter_topic
+            )
+        return BatchReport(
+            records=len(batch.records),
+            readings=int(judged.admitted.sum()),
+            inserted=int(outcome.inserted.sum()),
+            duplicates=int(duplicates.sum()),
+            replaced=int(outcome.replaced.sum()),
+            refused=selection.total,
+            late=int((late & outcome.inserted).sum()),
+            flooding=tuple(selection.flooding),
+        )
+
+    async def _write_quality(
+        self, transaction: BatchTransaction, rows: ReadingColumns, duplicates: NDArray[np.int64], late: NDArray[np.bool_]
+    ) -> None:
+        counted = (duplicates > 0) | late
+        if counted.any():
+            await transaction.write_quality(
+                rows.sensor_no[counted], rows.at_ms[counted], duplicates[counted], late[counted].astype(np.int64)
+            )
+
+
+async def authenticate(records: Sequence[Record], catalog: Catalog) -> Trusted:
+    """Keep the records that a known device signed; refuse each other one with its reason."""
+    claims = [_claim(record) for record in records]
+    devices = await catalog.devices({claim[0] for claim in claims if claim[0] is not None})
+    trusted = Trusted()
+    for record, (device_id, signature, content_type) in zip(records, claims, strict=True):
+        device = devices.get(device_id) if device_id is not None else None
+        verdict = _verify(record, device_id, signature, device)
+        if verdict is None and device is not None:
+            trusted.records.append(record)
+            trusted.devices.append(device)
+            trusted.content_types.append(content_type)
+        elif verdict is not None:
+            trusted.refusals.append(Refusal(record, None, None, verdict[0], verdict[1], device_id, None))
+    return trusted
+
+
+def _claim(record: Record) -> tuple[str | None, bytes | None, str | None]:
+    """Device, signature and content type as the headers state them; of a repeated header the last counts."""
+    device_id: str | None = None
+    signature: bytes | None = None
+    content_type: str | None = None
+    for name, value in record.headers:
+        if name == HEADER_DEVICE:
+            device_id = (value or b"").decode("utf-8", "replace")
+        elif name == HEADER_SIGNATURE:
+            signature = value
+        elif name == _CONTENT_TYPE:
+            content_type = (value or b"").decode("ascii", "replace")
+    return device_id, signature, content_type
+
+
+def _verify(
+    record: Record, device_id: str | None, signature: bytes | None, device: Device | None
+) -> tuple[Reason, str] | None:
+    """The refusal of a record, or None when its device signed it."""
+    value = record.value or b""
+    if device_id is None or not signature:
+        missing = HEADER_DEVICE if device_id is None else HEADER_SIGNATURE
+        return Reason.UNSIGNED, f"header {missing} is missing; sign the record as a registered device"
+    if device is None:
+        return Reason.UNKNOWN_DEVICE, "no device has this id; register it and use the id given"
+    if device.revoked:
+        return Reason.REVOKED_DEVICE, "this device was revoked; register a new one"
+    key = record.key or b""
+    if key != device_id.encode():
+        return Reason.KEY_MISMATCH, f"the record's key is not the device id of header {HEADER_DEVICE}; use the device id as key"
+    if not any(secret.verify(key, value, signature) for secret in device.keys):
+        return Reason.WRONG_SIGNATURE, "the signature is not HMAC-SHA256(secret, key ‖ 0x00 ‖ value) with a secret of this device"
+    return None
+
+
+@dataclass(slots=True)
+class Candidates:
+    """Admitted readings ready to be stored: rows sorted by key with unique identities, losers among copies set apart."""
+
+    rows: ReadingColumns
+    losers: ReadingColumns
+    # Further copies of each row within the batch, shape (n,).
+    copies: NDArray[np.int64]
+    tenant_ids: list[str]
+    tenant_code: NDArray[np.int64]
+
+
+class Judgement:
+    """Which decoded readings are admitted at time T, and the refusals of all others."""
+
+    def __init__(
+        self, trusted: Trusted, decoded: DecodedBatch, catalog: Catalog, received_ms: int, max_sensors: int
+    ) -> None:
+        self._trusted = trusted
+        self._decoded = decoded
+        self.refusals = [*trusted.refusals, *self._decoding_refusals()]
+        self._devices = trusted.devices
+        self.admitted = admission.admit(decoded.at_ms, received_ms)
+        self._refuse_rows(~self.admitted, Reason.IMPOSSIBLE_TIME, "the time lies before 2010 or more than 5 min ahead; check the clock")
+        self._refuse_expired(catalog)
+        names = decoded.sensor
+        self._sensor_no = np.fromiter(
+            (self._devices[r].sensors.get(name, -1) for r, name in zip(decoded.record.tolist(), names, strict=True)),
+            dtype=np.int32,
+            count=len(names),
+        )
+        self._refuse_excess_sensors(max_sensors)
+        new = np.flatnonzero(self.admitted & (self._sensor_no < 0)).tolist()
+        self.unregistered = [(self._devices[decoded.record[row]], names[row]) for row in new]
+
+    def _decoding_refusals(self) -> list[Refusal]:
+        found = [
+            self._refusal(refusal.record, None, None, refusal.reason, refusal.detail)
+            for refusal in self._decoded.record_refusals
+        ]
+        found += [
+            self._refusal(refusal.record, refusal.index, refusal.sensor, refusal.reason, refusal.detail)
+            for refusal in self._decoded.reading_refusals
+        ]
+        return found
+
+    def _refusal(self, record: int, index: int | None, sensor: str | None, reason: Reason, detail: str) -> Refusal:
+        device = self._trusted.devices[record]
+        return Refusal(self._trusted.records[record], index, sensor, reason, detail, device.device_id, device.tenant_id)
+
+    def _refuse_rows(self, mask: NDArray[np.bool_], reason: Reason, detail: str) -> None:
+        decoded = self._decoded
+        for row in np.flatnonzero(mask).tolist():
+            self.refusals.append(
+                self._refusal(int(decoded.record[row]), int(decoded.index[row]), decoded.sensor[row], reason, detail)
+            )
+
+    def _refuse_expired(self, catalog: Catalog) -> None:
+        horizons = np.array([catalog.horizon_ms(device.tenant_id) for device in self._devices], dtype=np.int64)
+        if not len(horizons) or horizons.max() == np.iinfo(np.int64).min:
+            return
+        expired = self.admitted & (self._decoded.at_ms < horizons[self._decoded.record])
+        self._refuse_rows(expired, Reason.BEYOND_RETENTION, "the tenant's data of that time has expired; it is not stored again")
+        self.admitted &= ~expired
+
+    def _refuse_excess_sensors(self, max_sensors: int) -> None:
+        """A device that invents names must not fill the sensor table."""
+        excess = np.zeros(len(self.admitted), dtype=bool)
+        names: dict[str, set[str]] = {}
+        for row in np.flatnonzero(self.admitted & (self._sensor_no < 0)).tolist():
+            device, name = self._devices[self._decoded.record[row]], self._decoded.sensor[row]
+            fresh = names.setdefault(device.device_id, set())
+            if name not in fresh and len(device.sensors) + len(fresh) >= max_sensors:
+                excess[row] = True
+            else:
+                fresh.add(name)
+        if excess.any():
+            self._refuse_rows(excess, Reason.TOO_MANY_SENSORS, f"the device has {max_sensors} sensors, the most allowed; reuse their names")
+            self.admitted &= ~excess
+
+    def columns(self, registered: dict[tuple[str, str], int]) -> Candidates:
+        """The admitted rows with their sensor numbers, the newly registered ones included."""
+        decoded = self._decoded
+        for row in np.flatnonzero(self.admitted & (self._sensor_no < 0)).tolist():
+            device = self._devices[decoded.record[row]]
+            self._sensor_no[row] = registered[device.device_id, decoded.sensor[row]]
+        keep = np.flatnonzero(self.admitted)
+        sensor_no, at_ms = self._sensor_no[keep], decoded.at_ms[keep]
+        seq, value = decoded.seq[keep], decoded.value[keep]
+        greatest = admission.keep_greatest(sensor_no, at_ms, seq, value)
+        every = ReadingColumns(sensor_no, seq, at_ms, value)
+        tenant_ids = sorted({device.tenant_id for device in self._devices})
+        code = {tenant_id: number for number, tenant_id in enumerate(tenant_ids)}
+        tenant_of_record = np.array([code[device.tenant_id] for device in self._devices], dtype=np.int64)
+        kept = greatest.kept
+        tenant_code = tenant_of_record[decoded.record[keep[kept]]] if len(kept) else np.zeros(0, dtype=np.int64)
+        return Candidates(every.take(kept), every.take(greatest.losers), greatest.copies, tenant_ids, tenant_code)
+
+
+def last_of_each_sensor(rows: ReadingColumns) -> ReadingColumns:
+    """The newest row of each sensor; `rows` sorted by key."""
+    last = np.append(rows.sensor_no[1:] != rows.sensor_no[:-1], True) if len(rows) else np.zeros(0, dtype=bool)
+    return rows.take(last)
+
+
+def newest_of(rows: ReadingColumns) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Sensor numbers and newest times of sorted rows."""
+    last = last_of_each_sensor(rows)
+    return last.sensor_no, last.at_ms
