@@ -1,4 +1,5 @@
 -- Readings on plain PostgreSQL: range partitions (days from `daily_from` on, months before it), stored roll-ups.
+-- Its outside (tables, stored_* views, functions, grants) is that of timescale/0004; 0005 builds on it what people read.
 
 CREATE TABLE weir.reading (
     sensor_no integer NOT NULL,
@@ -53,6 +54,39 @@ CREATE FUNCTION weir.ensure_partitions(p_ats timestamptz[]) RETURNS integer
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog
 AS $$ SELECT count(*) FILTER (WHERE weir.ensure_partition(a))::integer FROM unnest(p_ats) AS a $$;
 
+-- Hours at or after `settled` are computed from raw rows on read. It follows rollup_frontier, below which writers mark what
+-- they touch, as soon as the hours between the two are marked: finding those needs no lock, no unmarked row can come for them.
+CREATE TABLE weir.rollup_settled (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    settled timestamptz NOT NULL
+);
+INSERT INTO weir.rollup_settled (settled) SELECT frontier FROM weir.rollup_frontier;
+
+-- Below `frozen_before` (a UTC day) a tenant's roll-ups are as stored, whatever is marked: its raw rows go, or are gone.
+-- Below `erased_before` they are gone. Neighbours in a block may keep the same hours longer, and mark them.
+CREATE TABLE weir.rollup_frozen (
+    tenant_id text PRIMARY KEY REFERENCES weir.tenant,
+    frozen_before timestamptz NOT NULL,
+    erased_before timestamptz NOT NULL DEFAULT '-infinity'
+);
+
+-- Where a sensor's buckets come from:  as stored | stored unless marked | computed
+--                                         frozen_before              settled
+CREATE VIEW weir.sensor_window AS
+    SELECT s.sensor_no, s.block, s.tenant_id, coalesce(z.frozen_before, '-infinity') AS frozen_before, f.settled
+    FROM weir.sensor s CROSS JOIN weir.rollup_settled f LEFT JOIN weir.rollup_frozen z USING (tenant_id);
+
+-- A sum that becomes ±Infinity where PostgreSQL's own would raise: one tenant's 1e308 must not spoil its neighbours' roll-ups.
+CREATE FUNCTION weir.huge_sum(p_sum double precision, p_huge double precision[]) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog
+AS $$
+    SELECT CASE WHEN t = 'NaN' THEN 'NaN' WHEN t > 1.797e308 THEN 'Infinity' WHEN t < -1.797e308 THEN '-Infinity' ELSE t::float8 END
+    FROM (SELECT coalesce(p_sum, 0)::numeric + sum(h::numeric) AS t FROM unnest(p_huge) AS h) s
+$$;
+CREATE FUNCTION weir.total(p_sum double precision, p_huge double precision[]) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT CASE WHEN p_huge IS NULL THEN p_sum ELSE weir.huge_sum(p_sum, p_huge) END $$;
+
 CREATE TABLE weir.rollup_1m (
     sensor_no integer NOT NULL,
     bucket_start timestamptz NOT NULL,
@@ -67,135 +101,112 @@ CREATE TABLE weir.rollup_1m (
 CREATE TABLE weir.rollup_1h (LIKE weir.rollup_1m INCLUDING ALL);
 CREATE TABLE weir.rollup_1d (LIKE weir.rollup_1m INCLUDING ALL);
 
-CREATE FUNCTION weir.frontier() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
-AS $$ SELECT frontier FROM weir.rollup_frontier $$;
+CREATE VIEW weir.stored_1m AS SELECT * FROM weir.rollup_1m;
+CREATE VIEW weir.stored_1h AS SELECT * FROM weir.rollup_1h;
+CREATE VIEW weir.stored_1d AS SELECT * FROM weir.rollup_1d;
 
--- The stored part of a roll-up for one sensor: every bucket that is neither open nor dirty.
--- The computed part comes from the raw rows of the open and dirty hours. Together: every reading that raw shows.
-
-CREATE VIEW weir.live_hours AS
-    -- (sensor, hour range) pairs whose roll-ups must be computed from raw rows.
-    SELECT s.sensor_no, d.hour AS from_at, d.hour + interval '1 hour' AS to_at
-    FROM weir.sensor s JOIN weir.rollup_dirty d USING (block)
-    WHERE d.hour < (SELECT frontier FROM weir.rollup_frontier)
-    UNION ALL
-    SELECT s.sensor_no, f.frontier, 'infinity'::timestamptz
-    FROM weir.sensor s, weir.rollup_frontier f;
-
-CREATE VIEW weir.all_1m AS
-    SELECT r.sensor_no, r.bucket_start, r.count, r.sum, r.min, r.max, r.first, r.last
-    FROM weir.rollup_1m r
-    WHERE r.bucket_start < (SELECT frontier FROM weir.rollup_frontier)
-      AND NOT EXISTS (SELECT FROM weir.rollup_dirty d
-                      WHERE d.block = r.sensor_no >> 6 AND d.hour = date_trunc('hour', r.bucket_start, 'UTC'))
-    UNION ALL
-    SELECT h.sensor_no, b.bucket_start, b.count, b.sum, b.min, b.max, b.first, b.last
-    FROM weir.live_hours h CROSS JOIN LATERAL (
-        SELECT date_trunc('minute', r.at, 'UTC') AS bucket_start, count(*) AS count, sum(r.value) AS sum, min(r.value) AS min, max(r.value) AS max,
-               (array_agg(r.value ORDER BY r.at, r.seq))[1] AS first,
-               (array_agg(r.value ORDER BY r.at DESC, r.seq DESC))[1] AS last
-        FROM weir.reading r WHERE r.sensor_no = h.sensor_no AND r.at >= h.from_at AND r.at < h.to_at
-        GROUP BY 1) b;
-
-CREATE VIEW weir.all_1h AS
-    SELECT r.sensor_no, r.bucket_start, r.count, r.sum, r.min, r.max, r.first, r.last
-    FROM weir.rollup_1h r
-    WHERE r.bucket_start < (SELECT frontier FROM weir.rollup_frontier)
-      AND NOT EXISTS (SELECT FROM weir.rollup_dirty d
-                      WHERE d.block = r.sensor_no >> 6 AND d.hour = r.bucket_start)
-    UNION ALL
-    SELECT h.sensor_no, b.bucket_start, b.count, b.sum, b.min, b.max, b.first, b.last
-    FROM weir.live_hours h CROSS JOIN LATERAL (
-        SELECT date_trunc('hour', r.at, 'UTC') AS bucket_start, count(*) AS count, sum(r.value) AS sum, min(r.value) AS min, max(r.value) AS max,
-               (array_agg(r.value ORDER BY r.at, r.seq))[1] AS first,
-               (array_agg(r.value ORDER BY r.at DESC, r.seq DESC))[1] AS last
-        FROM weir.reading r WHERE r.sensor_no = h.sensor_no AND r.at >= h.from_at AND r.at < h.to_at
-        GROUP BY 1) b;
-
--- A day is stored when it is closed and none of its hours is dirty; else it is put together from its hours.
-CREATE VIEW weir.live_days AS
-    SELECT DISTINCT s.sensor_no, date_trunc('day', d.hour, 'UTC') AS day
-    FROM weir.sensor s JOIN weir.rollup_dirty d USING (block)
-    WHERE d.hour < (SELECT date_trunc('day', frontier, 'UTC') FROM weir.rollup_frontier);
-
-CREATE VIEW weir.all_1d AS
-    SELECT r.sensor_no, r.bucket_start, r.count, r.sum, r.min, r.max, r.first, r.last
-    FROM weir.rollup_1d r
-    WHERE r.bucket_start < (SELECT date_trunc('day', frontier, 'UTC') FROM weir.rollup_frontier)
-      AND NOT EXISTS (SELECT FROM weir.rollup_dirty d
-                      WHERE d.block = r.sensor_no >> 6 AND d.hour >= r.bucket_start AND d.hour < r.bucket_start + interval '24 hours')
-    UNION ALL
-    SELECT h.sensor_no, b.bucket_start, b.count, b.sum, b.min, b.max, b.first, b.last
-    FROM (SELECT sensor_no, day AS from_at, day + interval '24 hours' AS to_at FROM weir.live_days
-          UNION ALL
-          SELECT s.sensor_no, date_trunc('day', f.frontier, 'UTC'), 'infinity'::timestamptz FROM weir.sensor s, weir.rollup_frontier f) h
-    CROSS JOIN LATERAL (
-        SELECT date_trunc('day', r.bucket_start, 'UTC') AS bucket_start, sum(r.count)::bigint AS count, sum(r.sum) AS sum, min(r.min) AS min, max(r.max) AS max,
-               (array_agg(r.first ORDER BY r.bucket_start))[1] AS first,
-               (array_agg(r.last ORDER BY r.bucket_start DESC))[1] AS last
-        FROM weir.all_1h r WHERE r.sensor_no = h.sensor_no AND r.bucket_start >= h.from_at AND r.bucket_start < h.to_at
-        GROUP BY 1) b;
-
--- Recomputes the stored roll-ups of one block of sensors for one hour (1m, 1h) from the raw rows.
-CREATE FUNCTION weir.refresh_hour(p_block integer, p_hour timestamptz) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+-- What the roll-ups of these sensors should be in hours of one day: minutes from the raw rows, each level from the one below.
+CREATE FUNCTION weir.fresh_1m(p_sensors integer[], p_hours timestamptz[], p_day timestamptz) RETURNS SETOF weir.rollup_1m
+LANGUAGE sql STABLE
 AS $$
-BEGIN
-    INSERT INTO weir.rollup_1m
-    SELECT r.sensor_no, date_trunc('minute', r.at, 'UTC'), count(*), sum(r.value), min(r.value), max(r.value),
-           (array_agg(r.value ORDER BY r.at, r.seq))[1], (array_agg(r.value ORDER BY r.at DESC, r.seq DESC))[1]
-    FROM weir.reading r
-    WHERE r.sensor_no >= p_block * 64 AND r.sensor_no < (p_block + 1) * 64 AND r.at >= p_hour AND r.at < p_hour + interval '1 hour'
-    GROUP BY 1, 2
-    ON CONFLICT (sensor_no, bucket_start) DO UPDATE SET (count, sum, min, max, first, last) =
-        (EXCLUDED.count, EXCLUDED.sum, EXCLUDED.min, EXCLUDED.max, EXCLUDED.first, EXCLUDED.last);
-    INSERT INTO weir.rollup_1h
-    SELECT m.sensor_no, p_hour, sum(m.count), sum(m.sum), min(m.min), max(m.max),
-           (array_agg(m.first ORDER BY m.bucket_start))[1], (array_agg(m.last ORDER BY m.bucket_start DESC))[1]
+    SELECT s.sensor_no, b.* FROM unnest(p_sensors) AS s (sensor_no) CROSS JOIN unnest(p_hours) AS h (hour) CROSS JOIN LATERAL (
+        SELECT date_bin('1 minute', r.at, 'epoch'), count(*),
+               weir.total(sum(r.value) FILTER (WHERE abs(r.value) < 1e290), array_agg(r.value) FILTER (WHERE abs(r.value) >= 1e290)),
+               min(r.value), max(r.value),
+               (array_agg(r.value ORDER BY r.at, r.seq))[1], (array_agg(r.value ORDER BY r.at, r.seq))[count(*)::integer]
+        FROM weir.reading r
+        WHERE r.sensor_no = s.sensor_no AND r.at >= h.hour AND r.at < h.hour + interval '1 hour'
+          AND r.at >= p_day AND r.at < p_day + interval '24 hours' -- known to the planner: one partition
+        GROUP BY 1) b
+$$;
+CREATE FUNCTION weir.fresh_1h(p_sensors integer[], p_hours timestamptz[], p_day timestamptz) RETURNS SETOF weir.rollup_1h
+LANGUAGE sql STABLE
+AS $$
+    SELECT m.sensor_no, date_bin('1 hour', m.bucket_start, 'epoch'), sum(m.count)::bigint,
+           weir.total(sum(m.sum) FILTER (WHERE abs(m.sum) < 1e290), array_agg(m.sum) FILTER (WHERE abs(m.sum) >= 1e290)),
+           min(m.min), max(m.max),
+           (array_agg(m.first ORDER BY m.bucket_start))[1], (array_agg(m.last ORDER BY m.bucket_start))[count(*)::integer]
     FROM weir.rollup_1m m
-    WHERE m.sensor_no >= p_block * 64 AND m.sensor_no < (p_block + 1) * 64
-      AND m.bucket_start >= p_hour AND m.bucket_start < p_hour + interval '1 hour'
-    GROUP BY 1
-    ON CONFLICT (sensor_no, bucket_start) DO UPDATE SET (count, sum, min, max, first, last) =
-        (EXCLUDED.count, EXCLUDED.sum, EXCLUDED.min, EXCLUDED.max, EXCLUDED.first, EXCLUDED.last);
-END $$;
-
--- Recomputes the stored days of one block from its stored hours.
-CREATE FUNCTION weir.refresh_day(p_block integer, p_day timestamptz) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog
+    WHERE m.sensor_no = ANY (p_sensors) AND m.bucket_start >= p_day AND m.bucket_start < p_day + interval '24 hours'
+      AND date_bin('1 hour', m.bucket_start, 'epoch') = ANY (p_hours)
+    GROUP BY 1, 2
+$$;
+CREATE FUNCTION weir.fresh_1d(p_sensors integer[], p_hours timestamptz[], p_day timestamptz) RETURNS SETOF weir.rollup_1d
+LANGUAGE sql STABLE
 AS $$
-    INSERT INTO weir.rollup_1d
-    SELECT h.sensor_no, p_day, sum(h.count), sum(h.sum), min(h.min), max(h.max),
-           (array_agg(h.first ORDER BY h.bucket_start))[1], (array_agg(h.last ORDER BY h.bucket_start DESC))[1]
+    SELECT h.sensor_no, p_day, sum(h.count)::bigint,
+           weir.total(sum(h.sum) FILTER (WHERE abs(h.sum) < 1e290), array_agg(h.sum) FILTER (WHERE abs(h.sum) >= 1e290)),
+           min(h.min), max(h.max),
+           (array_agg(h.first ORDER BY h.bucket_start))[1], (array_agg(h.last ORDER BY h.bucket_start))[count(*)::integer]
     FROM weir.rollup_1h h
-    WHERE h.sensor_no >= p_block * 64 AND h.sensor_no < (p_block + 1) * 64
-      AND h.bucket_start >= p_day AND h.bucket_start < p_day + interval '24 hours'
+    WHERE h.sensor_no = ANY (p_sensors) AND h.bucket_start >= p_day AND h.bucket_start < p_day + interval '24 hours'
     GROUP BY 1
-    ON CONFLICT (sensor_no, bucket_start) DO UPDATE SET (count, sum, min, max, first, last) =
-        (EXCLUDED.count, EXCLUDED.sum, EXCLUDED.min, EXCLUDED.max, EXCLUDED.first, EXCLUDED.last)
 $$;
 
--- Drops whole partitions that end at or before the horizon of every tenant.
-CREATE FUNCTION weir.drop_partitions(p_horizon timestamptz) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+-- Brings hours of one UTC day of one block up to date at every level, writing only what differs. The day is stored even while
+-- it goes on: once it is over, nothing may be left that would make anyone come back to it.
+CREATE FUNCTION weir.refresh_block(p_block integer, p_hours timestamptz[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET plan_cache_mode = force_custom_plan
 AS $$
 DECLARE
-    child record;
-    dropped integer := 0;
+    day timestamptz := date_bin('1 day', p_hours[1], 'epoch');
+    sensors integer[] := ARRAY(SELECT sensor_no FROM weir.sensor_window WHERE block = p_block AND frozen_before <= day);
+    level record;
 BEGIN
-    FOR child IN
-        SELECT c.relname, substring(pg_get_expr(c.relpartbound, c.oid) FROM $r$TO \('([^']+)'\)$r$)::timestamptz AS to_at
-        FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'weir.reading'::regclass
-    LOOP
-        IF child.to_at <= p_horizon THEN
-            EXECUTE format('DROP TABLE weir.%I', child.relname);
-            dropped := dropped + 1;
-        END IF;
+    FOR level IN SELECT * FROM (VALUES ('1m', '1 hour', p_hours), ('1h', '1 hour', p_hours), ('1d', '1 day', ARRAY[day])) l (name, span, spans) LOOP
+        EXECUTE format($q$
+            WITH fresh AS MATERIALIZED (SELECT * FROM weir.fresh_%1$s($1, $2, $3)),
+            gone AS (
+                DELETE FROM weir.rollup_%1$s m
+                WHERE m.sensor_no = ANY ($1) AND m.bucket_start >= $3 AND m.bucket_start < $3 + interval '24 hours'
+                  AND date_bin('%2$s', m.bucket_start, 'epoch') = ANY ($4)
+                  AND NOT EXISTS (SELECT FROM fresh f WHERE f.sensor_no = m.sensor_no AND f.bucket_start = m.bucket_start))
+            INSERT INTO weir.rollup_%1$s
+            SELECT f.* FROM fresh f LEFT JOIN weir.rollup_%1$s m
+                ON m.sensor_no = f.sensor_no AND m.bucket_start = f.bucket_start AND m.sensor_no = ANY ($1)
+                   AND m.bucket_start >= $3 AND m.bucket_start < $3 + interval '24 hours'
+            WHERE (f.count, f.sum, f.min, f.max, f.first, f.last) IS DISTINCT FROM (m.count, m.sum, m.min, m.max, m.first, m.last)
+            ON CONFLICT (sensor_no, bucket_start) DO UPDATE SET (count, sum, min, max, first, last) =
+                (EXCLUDED.count, EXCLUDED.sum, EXCLUDED.min, EXCLUDED.max, EXCLUDED.first, EXCLUDED.last)
+            $q$, level.name, level.span) USING sensors, p_hours, day, level.spans;
     END LOOP;
-    RETURN dropped;
+END $$;
+
+-- On this engine a stored bucket stays as it is unless it is refreshed; TimescaleDB must copy what is to outlive its raw rows.
+CREATE FUNCTION weir.keep_rollups(p_sensors integer[], p_from timestamptz, p_to timestamptz) RETURNS void
+LANGUAGE sql AS $$ SELECT $$;
+
+CREATE FUNCTION weir.partitions() RETURNS TABLE (name text, from_at timestamptz, to_at timestamptz)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog SET timezone = 'UTC' SET datestyle = 'ISO'
+AS $$
+    SELECT c.relname, (m.bounds)[1]::timestamptz, (m.bounds)[2]::timestamptz
+    FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid,
+         regexp_match(pg_get_expr(c.relpartbound, c.oid), $r$FROM \('([^']+)'\) TO \('([^']+)'\)$r$) AS m (bounds)
+    WHERE i.inhparent = 'weir.reading'::regclass
+$$;
+
+-- Drops the oldest partition that every tenant's frozen span covers; one a call, as it locks the whole table for a moment.
+CREATE FUNCTION weir.drop_oldest_partition() RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET lock_timeout = '2s'
+AS $$
+DECLARE
+    victim text := (
+        SELECT name FROM weir.partitions()
+        WHERE to_at <= (SELECT min(coalesce(z.frozen_before, '-infinity')) FROM weir.tenant t LEFT JOIN weir.rollup_frozen z USING (tenant_id))
+        ORDER BY to_at LIMIT 1);
+BEGIN
+    IF victim IS NOT NULL THEN
+        EXECUTE format('DROP TABLE weir.%I', victim);
+    END IF;
+    RETURN victim;
 END $$;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON weir.reading TO weir_writer;
-GRANT SELECT ON weir.partition_plan, weir.rollup_1m, weir.rollup_1h, weir.rollup_1d TO weir_writer;
-REVOKE EXECUTE ON FUNCTION weir.ensure_partition, weir.ensure_partitions, weir.refresh_hour, weir.refresh_day, weir.drop_partitions FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION weir.ensure_partition, weir.ensure_partitions, weir.refresh_hour, weir.refresh_day, weir.drop_partitions TO weir_writer;
+GRANT SELECT, INSERT, UPDATE ON weir.rollup_frozen TO weir_writer;
+GRANT SELECT, UPDATE ON weir.rollup_settled TO weir_writer;
+GRANT SELECT ON weir.sensor_window, weir.rollup_1m, weir.rollup_1h, weir.rollup_1d TO weir_writer;
+GRANT SELECT ON weir.partition_plan TO weir_writer;
+REVOKE EXECUTE ON FUNCTION weir.ensure_partition, weir.ensure_partitions, weir.refresh_block, weir.keep_rollups, weir.partitions,
+    weir.drop_oldest_partition FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION weir.ensure_partition, weir.ensure_partitions, weir.refresh_block, weir.keep_rollups, weir.partitions,
+    weir.drop_oldest_partition TO weir_writer;
