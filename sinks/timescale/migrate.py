@@ -17,6 +17,7 @@ from psycopg import sql
 
 from core.postgres import DatabaseRole, explain_connection_error
 from schemas.errors import Misconfigured
+from sinks.timescale.job_queue import QUEUE_SCHEMA, install_job_queue
 
 _LOCK = 5931870401
 _MIN_SERVER_VERSION = 160000
@@ -50,6 +51,8 @@ class MigrationReport:
     engine: Engine
     applied: tuple[str, ...]
     version: int
+    # Files of procrastinate applied to the job queue.
+    job_queue: tuple[str, ...] = ()
 
 
 def migrations(engine: Engine) -> list[Migration]:
@@ -112,7 +115,7 @@ def _create_roles_and_schemas(connection: psycopg.Connection[tuple[object, ...]]
             connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role.value)))
     owner = sql.Identifier(DatabaseRole.OWNER.value)
     connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(owner))
-    for schema in ("weir", "weir_tenant"):
+    for schema in ("weir", "weir_tenant", QUEUE_SCHEMA):
         connection.execute(
             sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(sql.Identifier(schema), owner)
         )
@@ -163,12 +166,13 @@ def _apply(connection: psycopg.Connection[tuple[object, ...]], engine: Engine) -
         for number, checksum in connection.execute("SELECT number, checksum FROM weir.schema_migration")
     }
     _refuse_foreign_schema(known, done)
+    job_queue = install_job_queue(connection)
     applied = []
     for migration in known:
         if migration.number not in done:
             _apply_one(connection, migration, engine)
             applied.append(migration.name)
-    return MigrationReport(engine, tuple(applied), known[-1].number)
+    return MigrationReport(engine, tuple(applied), known[-1].number, job_queue)
 
 
 def _refuse_foreign_schema(known: list[Migration], done: dict[int, str]) -> None:
