@@ -82,7 +82,9 @@ def fill_topic(
     for number in range(messages):
         device = devices[number % len(devices)]
         first = start_ms + (number // len(devices)) * readings_each * 1000
-        value = encode_record([("air", first + n * 1000, 3.0 + (number + n) % 50 / 10, 0) for n in range(readings_each)])
+        value = encode_record(
+            [("air", first + n * 1000, 3.0 + (number + n) % 50 / 10, 0) for n in range(readings_each)]
+        )
         key = device.device_id.encode()
         headers = [("weir-device", key), ("weir-signature", sign(device.secret, key, value).encode())]
         producer.send(topic, value, key, headers)
@@ -98,7 +100,12 @@ class _Confluent:
         from confluent_kafka import Producer
 
         self._producer = Producer(
-            {"bootstrap.servers": bootstrap, "linger.ms": 50, "batch.size": 500_000, "queue.buffering.max.messages": 500_000}
+            {
+                "bootstrap.servers": bootstrap,
+                "linger.ms": 50,
+                "batch.size": 500_000,
+                "queue.buffering.max.messages": 500_000,
+            }
         )
 
     def send(self, topic: str, value: bytes, key: bytes, headers: list[tuple[str, bytes]]) -> None:
@@ -146,7 +153,7 @@ def drain(run: Servers, prefix: str, messages: int, workers: int, log_folder: Pa
     for number in range(workers):
         with (log_folder / f"{prefix}worker{number}.log").open("wb") as log:
             processes.append(
-                subprocess.Popen([sys.executable, "-m", "ops.cli", "worker"], env=environment, stdout=log, stderr=log)  # noqa: S603
+                subprocess.Popen([sys.executable, "-m", "ops.cli", "worker"], env=environment, stdout=log, stderr=log)
             )
     first = 0.0
     done_before_first = 0
@@ -154,7 +161,8 @@ def drain(run: Servers, prefix: str, messages: int, workers: int, log_folder: Pa
         with psycopg.connect(run.admin_url, autocommit=True) as connection:
             while True:
                 row = connection.execute(
-                    "SELECT coalesce(sum(next_offset), 0) FROM stream_positions WHERE topic = %s", (f"{prefix}readings",)
+                    "SELECT coalesce(sum(next_offset), 0) FROM stream_positions WHERE topic = %s",
+                    (f"{prefix}readings",),
                 ).fetchone()
                 done = int(row[0]) if row else 0
                 if done and not first:
@@ -215,7 +223,9 @@ def database_limit(run: Servers, rows: int, sensors: int, start_ms: int) -> floa
     return rows / seconds
 
 
-def run(messages: int, hundred_messages: int, devices: int, workers: int, pg_root: Path | None) -> Iterator[dict[str, object]]:
+def run(
+    messages: int, hundred_messages: int, devices: int, workers: int, pg_root: Path | None
+) -> Iterator[dict[str, object]]:
     """Measure everything once.
 
     Yields:

@@ -20,7 +20,9 @@ class Settings(BaseSettings):
     topic_prefix: str = Field("", description="put before every topic name, so that several systems share a broker")
     topic_partitions: int = Field(4, ge=1, le=1024, description="partitions of topics that Weir creates itself")
     consumer_group: str = Field("weir", description="consumer group of the workers")
-    consumer_session_timeout_s: float = Field(6.0, ge=1, description="seconds until a silent worker loses its partitions")
+    consumer_session_timeout_s: float = Field(
+        6.0, ge=1, description="seconds until a silent worker loses its partitions"
+    )
     consumer_fetch_max_bytes: int = Field(4_194_304, ge=1_048_576, description="bytes per partition and fetch")
     batch_max_records: int = Field(20_000, ge=1, description="records of one partition in one transaction")
 
@@ -28,13 +30,22 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(8, ge=1, le=200, description="database connections of one process")
     database_statement_timeout_ms: int = Field(30_000, ge=0, description="longest statement; 0 = unlimited")
 
-    secret_key: SecretStr = Field(SecretStr(""), description="32+ characters; seals device secrets and keys the API key digests")
+    secret_key: SecretStr = Field(
+        SecretStr(""), description="32+ characters; seals device secrets and keys the API key digests"
+    )
 
     api_host: str = Field("127.0.0.1", description="address that the API listens on")
     api_port: int = Field(8000, ge=0, le=65535, description="port that the API listens on")
     readiness_max_lag: int = Field(100_000, ge=0, description="records behind the log's end before /readyz says no")
+    api_requests_per_s: float = Field(
+        200.0, gt=0, description="lasting request rate of one API key or device; above it: 429"
+    )
+    api_request_burst: int = Field(400, ge=1, description="requests that may come at once before that rate counts")
+    api_ingest_timeout_s: float = Field(5.0, gt=0, description="how long POST /v1/readings waits for Kafka before 503")
 
-    refusals_kept_per_minute: int = Field(1000, ge=1, description="dead letters a device may cause per minute before sampling starts")
+    refusals_kept_per_minute: int = Field(
+        1000, ge=1, description="dead letters a device may cause per minute before sampling starts"
+    )
     refusals_sampled_every: int = Field(100, ge=1, description="past that, every n-th refusal keeps its bytes")
     refusals_alarm_per_minute: int = Field(1000, ge=1, description="refusals a minute that raise an operator alarm")
     max_sensors_per_device: int = Field(10_000, ge=1, description="sensors that one device may register")

@@ -123,14 +123,17 @@ async def write_refusals(
     await _write_counts(connection, source, selection, refused_at)
     for device_id in selection.flooding:
         await raise_alarm(
-            connection, "refusal_flood", device_id, "this source exceeds the refusals a minute that WEIR_REFUSALS_ALARM_PER_MINUTE allows"
+            connection,
+            "refusal_flood",
+            device_id,
+            "this source exceeds the refusals a minute that WEIR_REFUSALS_ALARM_PER_MINUTE allows",
         )
 
 
 async def _write_records(connection: Connection, source: Source, kept: Sequence[Refusal]) -> None:
     records = {refusal.record.offset: refusal.record for refusal in kept}
     statement = (
-        "COPY weir.dead_letter_record (topic, topic_identity, partition, \"offset\", key, value, headers, broker_timestamp_ms)"
+        'COPY weir.dead_letter_record (topic, topic_identity, partition, "offset", key, value, headers, broker_timestamp_ms)'
         " FROM STDIN"
     )
     if not records:
@@ -152,14 +155,14 @@ async def _write_records(connection: Connection, source: Source, kept: Sequence[
 
 
 def _encode_headers(headers: Sequence[tuple[str, bytes]]) -> list[tuple[str, str]]:
-    return [(clean(name), base64.b64encode(value or b"").decode()) for name, value in headers]
+    return [(clean(name) or "", base64.b64encode(value or b"").decode()) for name, value in headers]
 
 
 async def _write_letters(connection: Connection, source: Source, kept: Sequence[Refusal], refused_at: datetime) -> None:
     if not kept:
         return
     statement = (
-        "COPY weir.dead_letter (tenant_id, device_id, sensor, reason, detail, topic, topic_identity, partition, \"offset\","
+        'COPY weir.dead_letter (tenant_id, device_id, sensor, reason, detail, topic, topic_identity, partition, "offset",'
         " index, refused_at) FROM STDIN"
     )
     async with connection.cursor() as cursor, cursor.copy(statement) as copy:

@@ -58,7 +58,9 @@ async def _settle(connection: Connection, topic: str, identity: str, partition: 
     assert row is not None  # noqa: S101 - inserted above
     stored_identity, next_offset = str(row[0]), int(row[1])
     if stored_identity != identity:
-        log.warning("position.topic_recreated", topic=topic, partition=partition, old_offset=next_offset, new_offset=start)
+        log.warning(
+            "position.topic_recreated", topic=topic, partition=partition, old_offset=next_offset, new_offset=start
+        )
         return await _move(connection, topic, identity, partition, start)
     if next_offset < start:
         await _record_gap(connection, topic, identity, partition, next_offset, start)

@@ -102,7 +102,7 @@ class MeterReadings:
         await transaction.write_usage(increments)
 
 
-class CatalogChanged(Exception):  # noqa: N818 - a state, not an accident
+class CatalogChanged(Exception):
     """Credentials or horizons changed since the batch was judged: judge it again."""
 
 
@@ -187,7 +187,12 @@ class ReadingsPipeline:
         return report
 
     async def _write(
-        self, transaction: BatchTransaction, batch: RecordBatch, judged: Judgement, candidates: Candidates, received_ms: int
+        self,
+        transaction: BatchTransaction,
+        batch: RecordBatch,
+        judged: Judgement,
+        candidates: Candidates,
+        received_ms: int,
     ) -> BatchReport:
         rows, received_at = candidates.rows, datetime.fromtimestamp(received_ms / 1000, UTC)
         late = rows.at_ms <= self._catalog.newest_ms_of(rows.sensor_no)
@@ -219,7 +224,11 @@ class ReadingsPipeline:
         )
 
     async def _write_quality(
-        self, transaction: BatchTransaction, rows: ReadingColumns, duplicates: NDArray[np.int64], late: NDArray[np.bool_]
+        self,
+        transaction: BatchTransaction,
+        rows: ReadingColumns,
+        duplicates: NDArray[np.int64],
+        late: NDArray[np.bool_],
     ) -> None:
         counted = (duplicates > 0) | late
         if counted.any():
@@ -274,9 +283,15 @@ def _verify(
         return Reason.REVOKED_DEVICE, "this device was revoked; register a new one"
     key = record.key or b""
     if key != device_id.encode():
-        return Reason.KEY_MISMATCH, f"the record's key is not the device id of header {HEADER_DEVICE}; use the device id as key"
+        return (
+            Reason.KEY_MISMATCH,
+            f"the record's key is not the device id of header {HEADER_DEVICE}; use the device id as key",
+        )
     if not any(secret.verify(key, value, signature) for secret in device.keys):
-        return Reason.WRONG_SIGNATURE, "the signature is not HMAC-SHA256(secret, key ‖ 0x00 ‖ value) with a secret of this device"
+        return (
+            Reason.WRONG_SIGNATURE,
+            "the signature is not HMAC-SHA256(secret, key ‖ 0x00 ‖ value) with a secret of this device",
+        )
     return None
 
 
@@ -303,7 +318,11 @@ class Judgement:
         self.refusals = [*trusted.refusals, *self._decoding_refusals()]
         self._devices = trusted.devices
         self.admitted = admission.admit(decoded.at_ms, received_ms)
-        self._refuse_rows(~self.admitted, Reason.IMPOSSIBLE_TIME, "the time lies before 2010 or more than 5 min ahead; check the clock")
+        self._refuse_rows(
+            ~self.admitted,
+            Reason.IMPOSSIBLE_TIME,
+            "the time lies before 2010 or more than 5 min ahead; check the clock",
+        )
         self._refuse_expired(catalog)
         names = decoded.sensor
         self._sensor_no = np.fromiter(
@@ -342,7 +361,9 @@ class Judgement:
         if not len(horizons) or horizons.max() == np.iinfo(np.int64).min:
             return
         expired = self.admitted & (self._decoded.at_ms < horizons[self._decoded.record])
-        self._refuse_rows(expired, Reason.BEYOND_RETENTION, "the tenant's data of that time has expired; it is not stored again")
+        self._refuse_rows(
+            expired, Reason.BEYOND_RETENTION, "the tenant's data of that time has expired; it is not stored again"
+        )
         self.admitted &= ~expired
 
     def _refuse_excess_sensors(self, max_sensors: int) -> None:
@@ -357,7 +378,11 @@ class Judgement:
             else:
                 fresh.add(name)
         if excess.any():
-            self._refuse_rows(excess, Reason.TOO_MANY_SENSORS, f"the device has {max_sensors} sensors, the most allowed; reuse their names")
+            self._refuse_rows(
+                excess,
+                Reason.TOO_MANY_SENSORS,
+                f"the device has {max_sensors} sensors, the most allowed; reuse their names",
+            )
             self.admitted &= ~excess
 
     def columns(self, registered: dict[tuple[str, str], int]) -> Candidates:

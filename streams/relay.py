@@ -73,7 +73,9 @@ class Relay:
             return 0
         acknowledgements = [await self._send(producer, *row[1:]) for row in rows]
         await asyncio.gather(*acknowledgements)
-        await connection.execute("DELETE FROM weir.topic_outbox WHERE outbox_id = ANY (%s)", ([row[0] for row in rows],))
+        await connection.execute(
+            "DELETE FROM weir.topic_outbox WHERE outbox_id = ANY (%s)", ([row[0] for row in rows],)
+        )
         self._counters.relayed_records_total += len(rows)
         return len(rows)
 
@@ -98,4 +100,6 @@ async def _acknowledged(
         return await future
     except MessageSizeTooLargeError:
         size = str(len(value or b"")).encode()
-        return await producer.send_and_wait(topic, value=None, key=key, headers=[*headers, ("weir-value-omitted-bytes", size)])
+        return await producer.send_and_wait(
+            topic, value=None, key=key, headers=[*headers, ("weir-value-omitted-bytes", size)]
+        )

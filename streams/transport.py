@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
-from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.transport.consumer import RecordMap
+from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.types import TP
 from faust.types.transports import ConsumerT
 

@@ -109,11 +109,13 @@ class Worker:
                     self._settings.topic_partitions,
                 )
             except WeirError as exc:
-                log.error("worker.waiting", problem=str(exc))
+                log.warning("worker.waiting", problem=str(exc))
             except Exception as exc:
                 if not is_transient(exc):
                     raise
-                log.error("worker.waiting", problem="the database cannot be reached; start it or correct WEIR_DATABASE_URL")
+                log.warning(
+                    "worker.waiting", problem="the database cannot be reached; start it or correct WEIR_DATABASE_URL"
+                )
             else:
                 return
             await asyncio.sleep(_START_RETRY_S)
@@ -127,7 +129,7 @@ class Worker:
             asyncio.create_task(self._beat(pool, app)),
         ]
         log.info("worker.started", worker_id=self._worker_id, topic=self._topic)
-        watched = {asyncio.create_task(stop.wait()), self._fatal, *background}
+        watched: set[asyncio.Future[Any]] = {asyncio.create_task(stop.wait()), self._fatal, *background}
         done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         failure = next((_failure_of(future) for future in done if _failure_of(future) is not None), None)
         for task in background:
@@ -143,7 +145,7 @@ class Worker:
             await asyncio.wait_for(app.stop(), _STOP_TIMEOUT_S)
             async with pool.connection(timeout=1.0) as connection:
                 await connection.execute("DELETE FROM weir.worker_heartbeat WHERE worker_id = %s", (self._worker_id,))
-        except Exception as exc:  # noqa: BLE001 - the process ends either way
+        except Exception as exc:
             log.warning("worker.unclean_stop", error=type(exc).__name__)
 
     def _application(self, pool: Pool) -> faust.App:
@@ -196,7 +198,7 @@ class Worker:
                     await self._work_off(app, pipeline, event.message.partition, event.value)
                 except asyncio.CancelledError:
                     raise
-                except BaseException as exc:  # noqa: BLE001 - Faust would acknowledge the batch and go on
+                except BaseException as exc:
                     self._fail(exc)
                     await asyncio.Event().wait()
                 await stream.ack(event)
@@ -336,7 +338,12 @@ class Worker:
                         "INSERT INTO weir.worker_heartbeat (worker_id, started_at, beat_at, partitions, metrics)"
                         " VALUES (%s, %s, now(), %s, %s) ON CONFLICT (worker_id) DO UPDATE SET beat_at = now(),"
                         " started_at = EXCLUDED.started_at, partitions = EXCLUDED.partitions, metrics = EXCLUDED.metrics",
-                        (self._worker_id, self._started_at, json.dumps(self._lags(app)), json.dumps(self._counters.as_dict())),
+                        (
+                            self._worker_id,
+                            self._started_at,
+                            json.dumps(self._lags(app)),
+                            json.dumps(self._counters.as_dict()),
+                        ),
                     )
             except Exception as exc:
                 if not is_transient(exc):

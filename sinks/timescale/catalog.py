@@ -132,7 +132,9 @@ class Catalog:
         self._horizons_ms = dict(await horizons.fetchall())
         self.generation = generation
 
-    async def register_sensors(self, connection: Connection, wanted: Sequence[tuple[Device, str]]) -> dict[tuple[str, str], int]:
+    async def register_sensors(
+        self, connection: Connection, wanted: Sequence[tuple[Device, str]]
+    ) -> dict[tuple[str, str], int]:
         """Give numbers to sensors seen for the first time, inside the batch's transaction.
 
         Returns:

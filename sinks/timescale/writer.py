@@ -68,7 +68,7 @@ ON CONFLICT (block, hour) DO UPDATE SET version = d.version + 1, touched_at = no
 BLOCK_SHIFT = 6  # 64 sensors share a roll-up marker; weir.sensor.block is the same shift
 
 
-class Fenced(Exception):  # noqa: N818 - a state, not an accident
+class Fenced(Exception):
     """Another worker moved the position: this one must drop what it holds and leave the group."""
 
 
@@ -96,6 +96,7 @@ class InsertOutcome:
     inserted: NDArray[np.bool_]
     replaced: NDArray[np.bool_]
     duplicate: NDArray[np.bool_]
+    # Values that lost to a greater one, whether stored or incoming.
     losers: list[ReadingColumns] = field(default_factory=list)
 
 
@@ -129,7 +130,8 @@ class BatchTransaction:
             surely_new: rows later than anything stored of their sensor: these are copied straight into the table, the
                 others through a staging table. A wrong guess costs time, never correctness.
         """
-        outcome = InsertOutcome(*(np.zeros(len(rows), dtype=bool) for _ in range(3)))
+        inserted, replaced, duplicate = (np.zeros(len(rows), dtype=bool) for _ in range(3))
+        outcome = InsertOutcome(inserted, replaced, duplicate)
         direct = np.flatnonzero(surely_new)
         staged = np.flatnonzero(~surely_new)
         if len(direct):
@@ -237,7 +239,11 @@ class BatchTransaction:
         )
 
     async def write_quality(
-        self, sensor_no: NDArray[np.int32], at_ms: NDArray[np.int64], duplicates: NDArray[np.int64], late: NDArray[np.int64]
+        self,
+        sensor_no: NDArray[np.int32],
+        at_ms: NDArray[np.int64],
+        duplicates: NDArray[np.int64],
+        late: NDArray[np.int64],
     ) -> None:
         """Count duplicates and late arrivals per sensor and hour of the readings' own time."""
         if not len(sensor_no):

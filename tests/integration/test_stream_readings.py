@@ -117,7 +117,9 @@ class TestStoring:
     ) -> None:
         device.send_all(tenant.devices[0], [body(reading(AT, 3.0))])
         wait_for_count(database, "readings", 1)
-        device.send_all(tenant.devices[0], [body(reading("2026-09-01T12:00:00Z", 5.0), reading("2011-01-01T00:00:00Z", 7.0))])
+        device.send_all(
+            tenant.devices[0], [body(reading("2026-09-01T12:00:00Z", 5.0), reading("2011-01-01T00:00:00Z", 7.0))]
+        )
         wait_for_count(database, "readings", 3)
 
         assert database.query("SELECT bucket_start, count, max FROM readings_1h ORDER BY 1") == [
@@ -141,14 +143,24 @@ RECORD_REFUSALS = [
     ("JSON of another shape", b'{"temperature": 5}', None, "wrong_shape"),
     ("a JSON list", b"[1, 2]", None, "wrong_shape"),
     ("NaN", b'{"readings": [{"sensor": "air", "at": "2026-10-01T12:00:00Z", "value": NaN}]}', None, "undecodable"),
-    ("Infinity", b'{"readings": [{"sensor": "air", "at": "2026-10-01T12:00:00Z", "value": -Infinity}]}', None, "undecodable"),
+    (
+        "Infinity",
+        b'{"readings": [{"sensor": "air", "at": "2026-10-01T12:00:00Z", "value": -Infinity}]}',
+        None,
+        "undecodable",
+    ),
     ("1e400", b'{"readings": [{"sensor": "air", "at": "2026-10-01T12:00:00Z", "value": 1e400}]}', None, "undecodable"),
     ("10 001 readings", _many(10_001), None, "too_many_readings"),
     ("an empty list", b'{"readings": []}', None, "empty"),
     ("nothing", b"", None, "undecodable"),
     ("5 MiB", b'{"readings": "' + b"x" * (5 << 20) + b'"}', None, "too_large"),
     ("deeply nested", _deeply_nested(), None, "undecodable"),
-    ("truncated MessagePack", msgspec.msgpack.encode({"readings": [reading(0, 1.0)]})[:-4], "application/msgpack", "undecodable"),
+    (
+        "truncated MessagePack",
+        msgspec.msgpack.encode({"readings": [reading(0, 1.0)]})[:-4],
+        "application/msgpack",
+        "undecodable",
+    ),
     ("another format", b"<r/>", "application/xml", "unsupported_format"),
 ]
 
@@ -164,7 +176,11 @@ READING_REFUSALS = [
 
 
 class TestRefusing:
-    @pytest.mark.parametrize(("value", "content_type", "reason"), [case[1:] for case in RECORD_REFUSALS], ids=[case[0] for case in RECORD_REFUSALS])
+    @pytest.mark.parametrize(
+        ("value", "content_type", "reason"),
+        [case[1:] for case in RECORD_REFUSALS],
+        ids=[case[0] for case in RECORD_REFUSALS],
+    )
     def test_a_bad_record_is_refused_whole_and_nothing_else_is_disturbed(
         self,
         value: bytes,
@@ -210,12 +226,16 @@ class TestRefusing:
     ) -> None:
         values = [float("nan"), float("inf"), float("-inf"), 1.0]
         readings = [reading(1_790_856_000_000 + n, value) for n, value in enumerate(values)]
-        device.send(tenant.devices[0], msgspec.msgpack.encode({"readings": readings}), content_type="application/msgpack")
+        device.send(
+            tenant.devices[0], msgspec.msgpack.encode({"readings": readings}), content_type="application/msgpack"
+        )
         device.flush()
 
         wait_for_count(database, "dead_letters", 3)
 
-        assert [(index, reason) for reason, _, _, index in refusals(database)] == [(n, "invalid_value") for n in range(3)]
+        assert [(index, reason) for reason, _, _, index in refusals(database)] == [
+            (n, "invalid_value") for n in range(3)
+        ]
         assert [value for _, _, value in stored(database)] == [1.0]
 
     def test_records_that_no_device_signed_are_refused_without_a_tenant(
@@ -232,7 +252,9 @@ class TestRefusing:
         # Another tenant's device signs, with its own secret, a record under the victim's key …
         device.send(victim, value, headers=signed_headers(stranger, value, key=victim.device_id.encode()))
         # … or claims to be the victim.
-        device.send(victim, value, headers=[headers[0], signed_headers(stranger, value, key=victim.device_id.encode())[1]])
+        device.send(
+            victim, value, headers=[headers[0], signed_headers(stranger, value, key=victim.device_id.encode())[1]]
+        )
         device.flush()
 
         wait_for_count(database, "dead_letters", 6)
@@ -262,11 +284,20 @@ class TestRefusing:
         assert [value for _, _, value in stored(database)] == [1.0]
 
     def test_a_refused_record_reaches_the_dead_letters_topic_with_its_bytes_and_connect_headers(
-        self, database: Database, tenant: Tenant, device: ThirdPartyDevice, worker: WorkerProcess, broker: Broker, topic_prefix: str
+        self,
+        database: Database,
+        tenant: Tenant,
+        device: ThirdPartyDevice,
+        worker: WorkerProcess,
+        broker: Broker,
+        topic_prefix: str,
     ) -> None:
         device.send_all(tenant.devices[0], [b"\x00\xff not json"])
         consumer = KafkaConsumer(
-            f"{topic_prefix}dead-letters", bootstrap_servers=broker.bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=30_000
+            f"{topic_prefix}dead-letters",
+            bootstrap_servers=broker.bootstrap,
+            auto_offset_reset="earliest",
+            consumer_timeout_ms=30_000,
         )
         record = next(iter(consumer))
         consumer.close()
