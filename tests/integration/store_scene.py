@@ -89,8 +89,10 @@ class StoreScene:
         await self.admin("UPDATE weir.rollup_settled SET settled = %s", at(epoch_ms))
 
     @asynccontextmanager
-    async def batch(self, readings: Iterable[Reading], partition: int = 0) -> AsyncIterator[BatchTransaction]:
-        """An open transaction in which the readings are stored and marked."""
+    async def batch(
+        self, readings: Iterable[Reading], partition: int = 0, *, mark: bool = True
+    ) -> AsyncIterator[BatchTransaction]:
+        """An open transaction in which the readings are stored and marked (or not yet)."""
         rows = columns(readings)
         await PartitionKeeper(self.writer).ensure(rows.at_ms)
         expected = self._positions.get(partition, 0)
@@ -100,7 +102,8 @@ class StoreScene:
         async with batch_transaction(self.writer, position) as transaction:
             outcome = await transaction.insert_readings(rows, int(rows.at_ms.max()), np.zeros(len(rows), dtype=bool))
             changed = outcome.inserted | outcome.replaced
-            await transaction.mark_dirty(rows.sensor_no[changed], rows.at_ms[changed])
+            if mark:
+                await transaction.mark_dirty(rows.sensor_no[changed], rows.at_ms[changed])
             yield transaction
         self._positions[partition] = expected + 1
         for sensor_no, at_ms, seq, value in zip(

@@ -118,7 +118,8 @@ BEGIN
 END $$;
 
 -- Buckets of a minute or an hour of one sensor, in order; no tenant is asked for, so only functions that ask may call it.
--- The same rows as all_1m and all_1h, but the three parts are bounded by constants, so each is one range of one index.
+-- The same rows as all_1m and all_1h, but each part is bounded by constants: one range of one index. `= ANY (ARRAY[…])` and the
+-- order by sensor and time keep the planner from reading TimescaleDB's index by time, in which the sensor is a filter.
 CREATE FUNCTION weir.sensor_buckets(p_sensor_no integer, p_resolution text, p_start timestamptz, p_end timestamptz, p_limit integer)
 RETURNS SETOF weir.all_1h
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog SET plan_cache_mode = force_custom_plan
@@ -136,10 +137,14 @@ BEGIN
         WHERE d.block = w.block AND d.hour >= greatest(date_bin('1 hour', start, 'epoch'), w.frozen_before) AND d.hour < least(until, w.settled)
         ORDER BY 1);
     RETURN QUERY EXECUTE format($q$
-        (SELECT r.* FROM weir.stored_%s r
-         WHERE r.sensor_no = $1 AND r.bucket_start >= $2 AND r.bucket_start < least($3, $4)
+        (SELECT k.* FROM weir.kept_%1$s k
+         WHERE k.sensor_no = ANY (ARRAY[$1]) AND k.bucket_start >= $2 AND k.bucket_start < least($3, $9)
+         ORDER BY k.sensor_no, k.bucket_start LIMIT $6)
+        UNION ALL
+        (SELECT r.* FROM weir.rollup_%1$s r
+         WHERE r.sensor_no = ANY (ARRAY[$1]) AND r.bucket_start >= greatest($2, $9) AND r.bucket_start < least($3, $4)
            AND date_bin('1 hour', r.bucket_start, 'epoch') <> ALL ($5)
-         ORDER BY r.bucket_start LIMIT $6)
+         ORDER BY r.sensor_no, r.bucket_start LIMIT $6)
         UNION ALL
         (SELECT $1, b.* FROM
             (SELECT greatest(h, $2) AS from_at, least(h + interval '1 hour', $3) AS to_at FROM unnest($5) AS h
@@ -152,10 +157,11 @@ BEGIN
             FROM weir.reading r
             WHERE r.sensor_no = $1 AND r.at >= live.from_at AND r.at < live.to_at AND r.at >= $8 AND r.at < $3
             GROUP BY 1) b
-         ORDER BY b.bucket_start LIMIT $6)
-        ORDER BY 2 LIMIT $6 $q$, p_resolution)
+         ORDER BY 1, b.bucket_start LIMIT $6)
+        ORDER BY 1, 2 LIMIT $6 $q$, p_resolution)
         USING p_sensor_no, start, until, w.settled, marked, p_limit, step,
-              coalesce(marked[1], w.settled); -- nothing before is computed: the planner leaves those partitions out
+              coalesce(marked[1], w.settled), -- nothing before is computed: the planner leaves those partitions out
+              w.frozen_before;
 END $$;
 
 CREATE FUNCTION weir.sensor_days(p_sensor_no integer, p_start timestamptz, p_end timestamptz, p_limit integer)

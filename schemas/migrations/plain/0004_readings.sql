@@ -101,6 +101,9 @@ CREATE TABLE weir.rollup_1m (
 CREATE TABLE weir.rollup_1h (LIKE weir.rollup_1m INCLUDING ALL);
 CREATE TABLE weir.rollup_1d (LIKE weir.rollup_1m INCLUDING ALL);
 
+-- Buckets of frozen spans (kept_*) and all of them (stored_*): the same tables here, as nothing but a refresh changes a bucket.
+CREATE VIEW weir.kept_1m AS SELECT * FROM weir.rollup_1m;
+CREATE VIEW weir.kept_1h AS SELECT * FROM weir.rollup_1h;
 CREATE VIEW weir.stored_1m AS SELECT * FROM weir.rollup_1m;
 CREATE VIEW weir.stored_1h AS SELECT * FROM weir.rollup_1h;
 CREATE VIEW weir.stored_1d AS SELECT * FROM weir.rollup_1d;
@@ -172,7 +175,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- On this engine a stored bucket stays as it is unless it is refreshed; TimescaleDB must copy what is to outlive its raw rows.
+-- Nothing to do here; TimescaleDB must copy what is to outlive its raw rows.
 CREATE FUNCTION weir.keep_rollups(p_sensors integer[], p_from timestamptz, p_to timestamptz) RETURNS void
 LANGUAGE sql AS $$ SELECT $$;
 

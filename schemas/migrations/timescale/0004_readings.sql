@@ -14,9 +14,35 @@ CREATE TABLE weir.reading (
 SELECT create_hypertable('weir.reading', by_range('at', interval '1 day'), create_default_indexes => false);
 ALTER TABLE weir.reading SET (timescaledb.enable_columnstore, timescaledb.segmentby = 'sensor_no', timescaledb.orderby = 'at, seq');
 
--- Chunks make themselves.
+-- Refreshing reads a span of time of all sensors. Rows arrive nearly in order of time, so a few kilobytes of index find it.
+CREATE INDEX reading_at ON weir.reading USING brin (at) WITH (pages_per_range = 32, autosummarize = on);
+
+-- A chunk would make itself with its first row, but whoever inserts that row keeps every other writer of the day waiting until
+-- it commits. So it is made beforehand, by a row of no sensor that comes and goes.
+CREATE FUNCTION weir.ensure_partition(p_at timestamptz) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+AS $$
+DECLARE
+    day timestamptz := date_bin('1 day', p_at, 'epoch');
+BEGIN
+    IF p_at < '2009-12-31T00:00:00Z' OR p_at > now() + interval '40 days' THEN
+        RAISE EXCEPTION 'no partition is made for %: readings lie between 2010 and now', p_at;
+    END IF;
+    IF EXISTS (SELECT FROM public.show_chunks('weir.reading', newer_than => day, older_than => day + interval '24 hours')) THEN
+        RETURN false;
+    END IF;
+    PERFORM pg_advisory_xact_lock(hashtextextended('weir.ensure_partition', 0));
+    IF EXISTS (SELECT FROM public.show_chunks('weir.reading', newer_than => day, older_than => day + interval '24 hours')) THEN
+        RETURN false;
+    END IF;
+    INSERT INTO weir.reading VALUES (0, 0, day, 0, now());
+    DELETE FROM weir.reading WHERE sensor_no = 0 AND at = day;
+    RETURN true;
+END $$;
+
 CREATE FUNCTION weir.ensure_partitions(p_ats timestamptz[]) RETURNS integer
-LANGUAGE sql AS $$ SELECT 0 $$;
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog
+AS $$ SELECT count(*) FILTER (WHERE weir.ensure_partition(a))::integer FROM unnest(p_ats) AS a $$;
 
 -- Hours at or after `settled` are computed from raw rows on read. It follows rollup_frontier, below which writers mark what
 -- they touch, as soon as the hours between the two are marked: finding those needs no lock, no unmarked row can come for them.
@@ -56,23 +82,27 @@ CREATE FUNCTION weir.minute_order(p_in_minute interval, p_seq integer) RETURNS b
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$ SELECT (date_part('epoch', p_in_minute) * 1000000)::bigint << 31 | p_seq $$;
 
-CREATE MATERIALIZED VIEW weir.rollup_1m WITH (timescaledb.continuous, timescaledb.materialized_only = true) AS
+CREATE MATERIALIZED VIEW weir.rollup_1m WITH (timescaledb.continuous, timescaledb.materialized_only = true, timescaledb.create_group_indexes = false) AS
     SELECT sensor_no, time_bucket(interval '1 minute', at) AS bucket_start, count(*) AS count,
            weir.total(sum(value) FILTER (WHERE abs(value) < 1e290), array_agg(value) FILTER (WHERE abs(value) >= 1e290)) AS sum,
            min(value) AS min, max(value) AS max,
            first(value, weir.minute_order(at - time_bucket(interval '1 minute', at), seq)) AS first,
            last(value, weir.minute_order(at - time_bucket(interval '1 minute', at), seq)) AS last
     FROM weir.reading GROUP BY 1, 2 WITH NO DATA;
-CREATE MATERIALIZED VIEW weir.rollup_1h WITH (timescaledb.continuous, timescaledb.materialized_only = true) AS
+CREATE MATERIALIZED VIEW weir.rollup_1h WITH (timescaledb.continuous, timescaledb.materialized_only = true, timescaledb.create_group_indexes = false) AS
     SELECT sensor_no, time_bucket(interval '1 hour', bucket_start) AS bucket_start, sum(count)::bigint AS count,
            weir.total(sum(sum) FILTER (WHERE abs(sum) < 1e290), array_agg(sum) FILTER (WHERE abs(sum) >= 1e290)) AS sum,
            min(min) AS min, max(max) AS max, first(first, bucket_start) AS first, last(last, bucket_start) AS last
     FROM weir.rollup_1m GROUP BY 1, 2 WITH NO DATA;
-CREATE MATERIALIZED VIEW weir.rollup_1d WITH (timescaledb.continuous, timescaledb.materialized_only = true) AS
+CREATE MATERIALIZED VIEW weir.rollup_1d WITH (timescaledb.continuous, timescaledb.materialized_only = true, timescaledb.create_group_indexes = false) AS
     SELECT sensor_no, time_bucket(interval '1 day', bucket_start) AS bucket_start, sum(count)::bigint AS count,
            weir.total(sum(sum) FILTER (WHERE abs(sum) < 1e290), array_agg(sum) FILTER (WHERE abs(sum) >= 1e290)) AS sum,
            min(min) AS min, max(max) AS max, first(first, bucket_start) AS first, last(last, bucket_start) AS last
     FROM weir.rollup_1h GROUP BY 1, 2 WITH NO DATA;
+-- Ascending in both, so that 0005 can ask for an order that only these give (the aggregates' own index is by time, of all sensors).
+CREATE INDEX rollup_1m_sensor ON weir.rollup_1m (sensor_no, bucket_start);
+CREATE INDEX rollup_1h_sensor ON weir.rollup_1h (sensor_no, bucket_start);
+CREATE INDEX rollup_1d_sensor ON weir.rollup_1d (sensor_no, bucket_start);
 
 -- Roll-ups of frozen spans: refreshing an aggregate takes away buckets whose raw rows are gone, these copies stay.
 CREATE TABLE weir.kept_1m (
@@ -174,5 +204,5 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON weir.reading TO weir_writer;
 GRANT SELECT, INSERT, UPDATE ON weir.rollup_frozen TO weir_writer;
 GRANT SELECT, UPDATE ON weir.rollup_settled TO weir_writer;
 GRANT SELECT ON weir.sensor_window, weir.rollup_1m, weir.rollup_1h, weir.rollup_1d TO weir_writer;
-REVOKE EXECUTE ON FUNCTION weir.keep_rollups, weir.partitions, weir.drop_oldest_partition, weir.compress_oldest_chunk FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION weir.keep_rollups, weir.partitions, weir.drop_oldest_partition, weir.compress_oldest_chunk TO weir_writer;
+REVOKE EXECUTE ON FUNCTION weir.ensure_partition, weir.ensure_partitions, weir.keep_rollups, weir.partitions, weir.drop_oldest_partition, weir.compress_oldest_chunk FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION weir.ensure_partition, weir.ensure_partitions, weir.keep_rollups, weir.partitions, weir.drop_oldest_partition, weir.compress_oldest_chunk TO weir_writer;
