@@ -25,9 +25,7 @@ class Stand:
     next_offset: int
 
 
-async def load_positions(
-    pool: Pool, topic: str, identity: str, log_starts: Mapping[int, int], log_ends: Mapping[int, int]
-) -> dict[int, Stand]:
+async def load_positions(pool: Pool, topic: str, identity: str, log_starts: Mapping[int, int]) -> dict[int, Stand]:
     """Stored positions of the partitions asked for, made where there is none.
 
     Args:
@@ -35,16 +33,15 @@ async def load_positions(
         topic: the broker's name of the topic.
         identity: the topic's identity as the broker tells it now.
         log_starts: by partition, the oldest offset that the log still has.
-        log_ends: by partition, the offset after the newest record.
     """
     async with pool.connection() as connection, connection.transaction():
         return {
-            partition: await _settle(connection, topic, identity, partition, start, log_ends[partition])
+            partition: await _settle(connection, topic, identity, partition, start)
             for partition, start in sorted(log_starts.items())
         }
 
 
-async def _settle(connection: Connection, topic: str, identity: str, partition: int, start: int, end: int) -> Stand:
+async def _settle(connection: Connection, topic: str, identity: str, partition: int, start: int) -> Stand:
     await connection.execute(
         "INSERT INTO weir.stream_position (topic, partition, topic_identity, next_offset) VALUES (%s, %s, %s, %s)"
         " ON CONFLICT DO NOTHING",
@@ -65,11 +62,17 @@ async def _settle(connection: Connection, topic: str, identity: str, partition: 
     if next_offset < start:
         await _record_gap(connection, topic, identity, partition, next_offset, start)
         return await _move(connection, topic, identity, partition, start)
-    if next_offset > end:
-        # The log is shorter than what was read from it: it lost its tail (an unclean broker failure).
-        await _record_gap(connection, topic, identity, partition, end, next_offset)
-        return await _move(connection, topic, identity, partition, end)
     return Stand(identity, next_offset)
+
+
+async def step_back_to_log_end(pool: Pool, topic: str, partition: int, stand: Stand, end: int) -> Stand:
+    """The log is shorter than what was read from it: it lost its tail in an unclean failure. Write that down, go on there.
+
+    `end` must have been asked for after the position was read, else a log that merely grew looks truncated.
+    """
+    async with pool.connection() as connection, connection.transaction():
+        await _record_gap(connection, topic, stand.identity, partition, end, stand.next_offset)
+        return await _move(connection, topic, stand.identity, partition, end)
 
 
 async def _move(connection: Connection, topic: str, identity: str, partition: int, offset: int) -> Stand:

@@ -239,29 +239,33 @@ class ReadingsPipeline:
 
 async def authenticate(records: Sequence[Record], catalog: Catalog) -> Trusted:
     """Keep the records that a known device signed; refuse each other one with its reason."""
-    claims = [_claim(record) for record in records]
-    devices = await catalog.devices({claim[0] for claim in claims if claim[0] is not None})
+    claims = [_claim(record.headers) for record in records]
+    claimed = {claim[0] for claim in claims if claim[0] is not None}
+    names = {raw: raw.decode("utf-8", "replace") for raw in claimed}
+    known = await catalog.devices(names.values())
+    devices = {raw: known[name] for raw, name in names.items() if name in known}
     trusted = Trusted()
-    for record, (device_id, signature, content_type) in zip(records, claims, strict=True):
-        device = devices.get(device_id) if device_id is not None else None
-        verdict = _verify(record, device_id, signature, device)
-        if verdict is None and device is not None:
+    for record, (raw, signature, content_type) in zip(records, claims, strict=True):
+        device = devices.get(raw) if raw is not None else None
+        if device is not None and _is_signed(record, raw, signature, device):
             trusted.records.append(record)
             trusted.devices.append(device)
             trusted.content_types.append(content_type)
-        elif verdict is not None:
-            trusted.refusals.append(Refusal(record, None, None, verdict[0], verdict[1], device_id, None))
+        else:
+            reason, detail = _why_untrusted(record, raw, signature, device)
+            name = None if raw is None else names[raw]
+            trusted.refusals.append(Refusal(record, None, None, reason, detail, name, None))
     return trusted
 
 
-def _claim(record: Record) -> tuple[str | None, bytes | None, str | None]:
+def _claim(headers: Sequence[tuple[str, bytes]]) -> tuple[bytes | None, bytes | None, str | None]:
     """Device, signature and content type as the headers state them; of a repeated header the last counts."""
-    device_id: str | None = None
+    device_id: bytes | None = None
     signature: bytes | None = None
     content_type: str | None = None
-    for name, value in record.headers:
+    for name, value in headers:
         if name == HEADER_DEVICE:
-            device_id = (value or b"").decode("utf-8", "replace")
+            device_id = value
         elif name == HEADER_SIGNATURE:
             signature = value
         elif name == _CONTENT_TYPE:
@@ -269,11 +273,17 @@ def _claim(record: Record) -> tuple[str | None, bytes | None, str | None]:
     return device_id, signature, content_type
 
 
-def _verify(
-    record: Record, device_id: str | None, signature: bytes | None, device: Device | None
-) -> tuple[Reason, str] | None:
-    """The refusal of a record, or None when its device signed it."""
+def _is_signed(record: Record, device_id: bytes | None, signature: bytes | None, device: Device) -> bool:
+    """Whether the device it names signed the record. A revoked device has no keys."""
+    if signature is None or record.key != device_id or record.key is None:
+        return False
     value = record.value or b""
+    return any(key.verify(record.key, value, signature) for key in device.keys)
+
+
+def _why_untrusted(
+    record: Record, device_id: bytes | None, signature: bytes | None, device: Device | None
+) -> tuple[Reason, str]:
     if device_id is None or not signature:
         missing = HEADER_DEVICE if device_id is None else HEADER_SIGNATURE
         return Reason.UNSIGNED, f"header {missing} is missing; sign the record as a registered device"
@@ -281,18 +291,15 @@ def _verify(
         return Reason.UNKNOWN_DEVICE, "no device has this id; register it and use the id given"
     if device.revoked:
         return Reason.REVOKED_DEVICE, "this device was revoked; register a new one"
-    key = record.key or b""
-    if key != device_id.encode():
+    if record.key != device_id:
         return (
             Reason.KEY_MISMATCH,
-            f"the record's key is not the device id of header {HEADER_DEVICE}; use the device id as key",
+            f"the record's key is not the id in header {HEADER_DEVICE}; use the device id as key",
         )
-    if not any(secret.verify(key, value, signature) for secret in device.keys):
-        return (
-            Reason.WRONG_SIGNATURE,
-            "the signature is not HMAC-SHA256(secret, key ‖ 0x00 ‖ value) with a secret of this device",
-        )
-    return None
+    return (
+        Reason.WRONG_SIGNATURE,
+        "the signature is not HMAC-SHA256(secret, key ‖ 0x00 ‖ value) with a secret of this device",
+    )
 
 
 @dataclass(slots=True)
@@ -325,10 +332,10 @@ class Judgement:
         )
         self._refuse_expired(catalog)
         names = decoded.sensor
-        self._sensor_no = np.fromiter(
-            (self._devices[r].sensors.get(name, -1) for r, name in zip(decoded.record.tolist(), names, strict=True)),
+        sensors = [device.sensors for device in self._devices]
+        self._sensor_no = np.array(
+            [sensors[record].get(name, -1) for record, name in zip(decoded.record.tolist(), names, strict=True)],
             dtype=np.int32,
-            count=len(names),
         )
         self._refuse_excess_sensors(max_sensors)
         new = np.flatnonzero(self.admitted & (self._sensor_no < 0)).tolist()
@@ -357,8 +364,10 @@ class Judgement:
             )
 
     def _refuse_expired(self, catalog: Catalog) -> None:
+        if not catalog.has_horizons:
+            return
         horizons = np.array([catalog.horizon_ms(device.tenant_id) for device in self._devices], dtype=np.int64)
-        if not len(horizons) or horizons.max() == np.iinfo(np.int64).min:
+        if not len(horizons):
             return
         expired = self.admitted & (self._decoded.at_ms < horizons[self._decoded.record])
         self._refuse_rows(

@@ -35,7 +35,7 @@ from sinks.timescale.catalog import Catalog
 from sinks.timescale.partitions import PartitionKeeper
 from sinks.timescale.schema_version import require_schema
 from sinks.timescale.writer import Fenced
-from streams.positions import Stand, load_positions
+from streams.positions import Stand, load_positions, step_back_to_log_end
 from streams.readings import BatchReport, ReadingsPipeline, RecordBatch
 from streams.relay import Relay
 from streams.transport import RecordBatchTransport
@@ -47,6 +47,10 @@ _CHUNK_RECORDS = 10_000
 _CHUNK_BYTES = 2 * 1024 * 1024
 _HEARTBEAT_S = 2.0
 _START_RETRY_S = 2.0
+_POSITION_RETRY_S = 0.5
+# A stopped or hung worker holds its position row no longer than this; a healthy transaction takes a tenth of a second.
+_TRANSACTION_LIMIT_MS = 10_000
+_CRASH_CHECK_S = 0.2
 _STOP_TIMEOUT_S = 8.0
 _MAX_BACKOFF_S = 5.0
 EXIT_FAILED = 70
@@ -88,7 +92,8 @@ class Worker:
             self._settings.database_url.get_secret_value(),
             DatabaseRole.WRITER,
             size=self._settings.database_pool_size,
-            statement_timeout_ms=self._settings.database_statement_timeout_ms,
+            statement_timeout_ms=min(self._settings.database_statement_timeout_ms, _TRANSACTION_LIMIT_MS),
+            idle_in_transaction_timeout_ms=_TRANSACTION_LIMIT_MS // 2,
         )
         async with pool:
             await _first_of(self._wait_for_servers(pool), stop)
@@ -127,6 +132,7 @@ class Worker:
         background = [
             asyncio.create_task(Relay(pool, self._settings.kafka_bootstrap, self._counters).run()),
             asyncio.create_task(self._beat(pool, app)),
+            asyncio.create_task(_raise_crash(app)),
         ]
         log.info("worker.started", worker_id=self._worker_id, topic=self._topic)
         watched: set[asyncio.Future[Any]] = {asyncio.create_task(stop.wait()), self._fatal, *background}
@@ -310,21 +316,36 @@ class Worker:
         )
 
     async def _positions(self, pool: Pool, app: faust.App, partitions: set[TP]) -> Mapping[TP, int]:
-        """Stored positions for Faust to seek to; the topic's identity is asked for anew at every assignment."""
+        """Stored positions for Faust to seek to, trying again while the former owner's transaction holds one of them."""
         wanted = sorted((tp for tp in partitions if tp.topic == self._topic), key=lambda tp: tp.partition)
+        while True:
+            try:
+                return await self._assigned_positions(pool, app, wanted)
+            except Exception as exc:
+                if not is_transient(exc):
+                    raise
+                log.warning("positions.retried", error=repr(exc)[:200])
+                await asyncio.sleep(_POSITION_RETRY_S)
+
+    async def _assigned_positions(self, pool: Pool, app: faust.App, wanted: Sequence[TP]) -> Mapping[TP, int]:
+        """The topic's identity is asked for anew at every assignment."""
         identities = await asyncio.to_thread(kafka.describe, self._settings.kafka_bootstrap, [self._topic])
         if self._topic not in identities:
             msg = f"topic {self._topic} is not there any more; create it (`weir worker` does at its start)"
             raise Transient(msg)
         starts = await app.consumer.earliest_offsets(*wanted)
-        ends = await app.consumer.highwaters(*wanted)
         stands = await load_positions(
             pool,
             self._topic,
             identities[self._topic].identity,
             {tp.partition: int(starts[tp]) for tp in wanted},
-            {tp.partition: int(ends[tp]) for tp in wanted},
         )
+        ends = await app.consumer.highwaters(*wanted)
+        for tp in wanted:
+            if stands[tp.partition].next_offset > int(ends[tp]):
+                stands[tp.partition] = await step_back_to_log_end(
+                    pool, self._topic, tp.partition, stands[tp.partition], int(ends[tp])
+                )
         self._stands, self._assigned_at = stands, monotonic_s()
         log.info("partitions.assigned", positions={number: stand.next_offset for number, stand in stands.items()})
         return {tp: stands[tp.partition].next_offset for tp in wanted}
@@ -372,6 +393,13 @@ def _chunk_end(records: Sequence[Record]) -> int:
         if size > _CHUNK_BYTES and number:
             return number
     return min(len(records), _CHUNK_RECORDS)
+
+
+async def _raise_crash(app: faust.App) -> None:
+    """Faust's services may crash one by one while the process lives on; here one crash ends it."""
+    while not app.crashed:  # noqa: ASYNC110 - mode offers a flag, no public event
+        await asyncio.sleep(_CRASH_CHECK_S)
+    raise app.crash_reason or RuntimeError("a service of the stream crashed without a reason")
 
 
 def _failure_of(future: asyncio.Future[Any]) -> BaseException | None:

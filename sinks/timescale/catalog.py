@@ -56,6 +56,11 @@ class Catalog:
             self._reserve(int(sensor_no.max()))
         return self._newest_ms[sensor_no]
 
+    @property
+    def has_horizons(self) -> bool:
+        """Whether any tenant's readings expire."""
+        return bool(self._horizons_ms)
+
     def horizon_ms(self, tenant_id: str) -> int:
         """Readings before this are refused."""
         return self._horizons_ms.get(tenant_id, _NEVER_MS)

@@ -86,19 +86,14 @@ def fresh_database(admin_url: str, engine: Engine) -> Iterator[Database]:
     template = sql.Identifier(_TEMPLATE if engine is Engine.PLAIN else "template1")
     with psycopg.connect(admin_url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), template))
-        if engine is Engine.TIMESCALE:
-            migrate(with_database(admin_url, name))
-        try:
-            yield Database(
-                name,
-                engine,
-                with_database(admin_url, name),
-                *(
-                    with_database(admin_url, name, f"login_{role}")
-                    for role in ("owner", "writer", "reader", "operator")
-                ),
-            )
-        finally:
+    if engine is Engine.TIMESCALE:
+        migrate(with_database(admin_url, name))
+    logins = (with_database(admin_url, name, f"login_{role}") for role in ("owner", "writer", "reader", "operator"))
+    try:
+        yield Database(name, engine, with_database(admin_url, name), *logins)
+    finally:
+        # A connection of its own: the test may have restarted the server.
+        with psycopg.connect(admin_url, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
