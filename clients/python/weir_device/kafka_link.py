@@ -18,6 +18,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
@@ -43,11 +45,11 @@ _OURS: Mapping[str, object] = {
     "linger_ms": 10_000,  # a batch leaves when the group is complete (flush), not when a timer says so
     "delivery_timeout_ms": int(DELIVERY_TIMEOUT_S * 1000),
     "max_block_ms": int(METADATA_TIMEOUT_S * 1000),
-    "bootstrap_timeout_ms": int(CONNECT_TIMEOUT_S * 1000),
 }
 _DEFAULTS: Mapping[str, object] = {"reconnect_backoff_max_ms": 5_000, "metrics_enabled": False}
 _RESERVED = frozenset(_OURS) | {
     "bootstrap_servers",
+    "bootstrap_timeout_ms",
     "key_serializer",
     "value_serializer",
     "partitioner",
@@ -62,12 +64,17 @@ _RESERVED = frozenset(_OURS) | {
 class _Client(KafkaNetClient):  # type: ignore[misc]  # kafka-python has no types
     """The library's network client, without the last two peculiarities above."""
 
-    def __init__(self, **configs: object) -> None:
+    def __init__(self, **configs: Any) -> None:  # noqa: ANN401 - passed on
         super().__init__(**configs)
         self.cluster.config["allow_auto_create_topics"] = False
-        self._net.call_later(CONNECT_TIMEOUT_S + 1, self._give_up_on_silence)
+        self._net.call_later(configs["bootstrap_timeout_ms"] / 1000 + 1, self._give_up)
 
-    def _give_up_on_silence(self) -> None:
+    def interrupt(self) -> None:
+        """End an attempt to connect, from another thread."""
+        with suppress(RuntimeError):  # the attempt has just ended by itself
+            self._net.call_soon_threadsafe(self._give_up)
+
+    def _give_up(self) -> None:
         if not self._manager.bootstrapped:
             self._manager.close()
 
@@ -94,6 +101,7 @@ class KafkaLink:
         bootstrap_servers: host:port of one or more brokers.
         topic: where to.
         kafka_options: further KafkaProducer settings, for TLS, SASL, compression and the like.
+        connect_timeout_s: of one attempt; the next one follows.
 
     Raises:
         ValueError: an option is unknown, or one that delivery depends on.
@@ -101,17 +109,28 @@ class KafkaLink:
 
     def __init__(
         self,
+        *,
         device_id: str,
         secret: str,
         bootstrap_servers: Sequence[str],
         topic: str,
-        kafka_options: Mapping[str, object],
+        kafka_options: Mapping[str, object] | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
-        _check_options(kafka_options)
+        options = kafka_options or {}
+        _check_options(options)
         self._key = device_id.encode()
         self._secret = secret.encode()
         self._topic = topic
-        self._config = {**_DEFAULTS, **kafka_options, **_OURS, "bootstrap_servers": list(bootstrap_servers)}
+        self._config = {
+            **_DEFAULTS,
+            **options,
+            **_OURS,
+            "bootstrap_servers": list(bootstrap_servers),
+            "bootstrap_timeout_ms": int(connect_timeout_s * 1000),
+            "kafka_client": self._new_client,
+        }
+        self._client: _Client | None = None
         self._producer: _Producer | None = None
 
     def deliver(self, records: Sequence[Record], is_stopping: Callable[[], bool]) -> None:
@@ -140,10 +159,25 @@ class KafkaLink:
         if producer is not None:
             producer.abandon()
 
+    def interrupt(self) -> None:
+        """End a waiting `deliver` soon, from another thread."""
+        if self._client is not None:
+            self._client.interrupt()
+
     def _connected(self) -> _Producer:
+        """The producer; its sockets are closed if there is none, instead of being left to the garbage collector."""
         if self._producer is None:
-            self._producer = _connect(self._config)
+            try:
+                self._producer = _Producer(**self._config)
+            except BaseException:
+                if self._client is not None:
+                    self._client.close()
+                raise
         return self._producer
+
+    def _new_client(self, **configs: object) -> _Client:
+        self._client = _Client(**configs)
+        return self._client
 
     def _send(self, producer: _Producer, record: Record) -> FutureRecordMetadata:
         signature = sign(self._secret, self._key, record.value)
@@ -153,22 +187,6 @@ class KafkaLink:
             ("content-type", record.content_type.encode()),
         ]
         return producer.send(self._topic, record.value, key=self._key, headers=headers)
-
-
-def _connect(config: Mapping[str, object]) -> _Producer:
-    """A connected producer; if that fails, its sockets are closed instead of being left to the garbage collector."""
-    clients: list[_Client] = []
-
-    def client(**configs: object) -> _Client:
-        clients.append(_Client(**configs))
-        return clients[0]
-
-    try:
-        return _Producer(**config, kafka_client=client)
-    except BaseException:
-        for opened in clients:
-            opened.close()
-        raise
 
 
 def _wait(producer: _Producer, is_stopping: Callable[[], bool]) -> None:

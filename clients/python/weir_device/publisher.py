@@ -116,7 +116,9 @@ class DevicePublisher:
         _check_identity(device_id, secret)
         _check_limits(max_batch_readings, linger_ms, buffer_max_bytes)
         servers = _servers(bootstrap_servers)
-        link = link or KafkaLink(device_id, secret, servers, topic, kafka_options or {})
+        link = link or KafkaLink(
+            device_id=device_id, secret=secret, bootstrap_servers=servers, topic=topic, kafka_options=kafka_options
+        )
         self._now_ms = now_ms
         self._buffer: Buffer = (
             MemoryBuffer(buffer_max_bytes)

@@ -33,6 +33,10 @@ class Link(Protocol):
         """Return once the broker has all records, in order; raise DeliveryFailed if that is not certain."""
         ...
 
+    def interrupt(self) -> None:
+        """Make a waiting `deliver` fail soon; called by another thread, which has made `is_stopping` true before."""
+        ...
+
     def close(self) -> None:
         """Let go of the connection."""
         ...
@@ -96,6 +100,7 @@ class Sender:
         with self._condition:
             self._stopping.set()
             self._condition.notify_all()
+        self._link.interrupt()
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))

@@ -37,6 +37,9 @@ class GatedLink:
             raise DeliveryFailed(msg)
         self.records.extend(records)
 
+    def interrupt(self) -> None:
+        pass
+
     def close(self) -> None:
         self.closed = True
 
