@@ -58,7 +58,7 @@ class QueueConnector(PsycopgConnector):
             conninfo=url,
             min_size=1,
             max_size=size,
-            timeout=10.0,
+            timeout=4.0,
             configure=_configure,
             kwargs={
                 "connect_timeout": 5,

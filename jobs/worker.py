@@ -220,3 +220,5 @@ def _quieten_procrastinate() -> None:
         return not str(getattr(record, "action", "")).startswith("job_")
 
     logging.getLogger("procrastinate.worker").addFilter(is_not_about_a_job)
+    # Says with a traceback what the worker's own line, or the reason it waits, says again.
+    logging.getLogger("procrastinate.utils").setLevel(logging.CRITICAL)
