@@ -183,19 +183,21 @@ BEGIN
     RETURN victim.name;
 END $$;
 
--- Turns the oldest chunk that ended before p_before into columns; NULL when there is none.
+-- Turns the oldest chunk that ended before p_before and has rows outside the columns into columns; NULL when there is none.
 CREATE FUNCTION weir.compress_oldest_chunk(p_before timestamptz) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET lock_timeout = '2s'
 AS $$
 DECLARE
-    chunk text := (
-        SELECT format('%I.%I', c.chunk_schema, c.chunk_name) FROM timescaledb_information.chunks c
-        WHERE c.hypertable_schema = 'weir' AND c.hypertable_name IN ('reading', 'kept_1m', 'kept_1h') AND NOT c.is_compressed
-          AND c.range_end <= p_before
+    chunk regclass := (
+        SELECT c.chunk FROM (
+            SELECT format('%I.%I', chunk_schema, chunk_name)::regclass AS chunk, range_end FROM timescaledb_information.chunks
+            WHERE hypertable_schema = 'weir' AND hypertable_name IN ('reading', 'kept_1m', 'kept_1h') AND range_end <= p_before) c
+        CROSS JOIN _timescaledb_functions.chunk_status(c.chunk) AS status
+        WHERE status & 1 = 0 OR status & 8 = 8 -- not compressed, or written to since
         ORDER BY c.range_end LIMIT 1);
 BEGIN
     IF chunk IS NOT NULL THEN
-        PERFORM public.compress_chunk(chunk::regclass);
+        PERFORM public.compress_chunk(chunk);
     END IF;
     RETURN chunk;
 END $$;
