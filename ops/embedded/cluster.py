@@ -10,7 +10,6 @@ A cluster is made under another name and renamed when it is complete, so a first
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import secrets
@@ -60,22 +59,6 @@ def load_or_begin(folder: Path) -> ServerFile:
 def save(folder: Path, server: ServerFile) -> None:
     """Write `server.json`."""
     private_json.write(folder / "server.json", {"port": server.port, "superuser_password": server.password})
-
-
-def lock(folder: Path) -> int:
-    """Take the folder for this process; the descriptor holds it until it is closed.
-
-    Raises:
-        Misconfigured: another process has it.
-    """
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        msg = f"the database in {folder} is in use by another process; stop that one or choose another data dir"
-        raise Misconfigured(msg) from error
-    return descriptor
 
 
 def create(folder: Path, programs: Programs, account: Account | None, password: str) -> None:
@@ -139,7 +122,7 @@ def end_leftovers(cluster: Path) -> None:
 
 
 def kill_all(cluster: Path) -> None:
-    """kill -9 every process of the cluster and wait until none is left."""
+    """SIGKILL every process of the cluster and wait until none is left."""
 
     def none_left() -> bool:
         pids = processes_marked(marker(cluster))

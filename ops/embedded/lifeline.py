@@ -5,23 +5,45 @@ The kernel sends the signal when the *thread* that started the child ends, so ch
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
 _POLL_S = 0.01
 ON_LINUX = sys.platform == "linux"
 
+# Runs in the child and becomes the program that was asked for. A `preexec_fn` would do the same in a forked copy of
+# this process, which is unsafe as soon as there are threads. 1 is PR_SET_PDEATHSIG; changing the account clears it, so
+# it comes after; the parent may have died before that.
+_TIE = """
+import ctypes, os, signal, sys
+parent, sig, uid, gid, *argv = sys.argv[1:]
+if uid:
+    os.setgroups([])
+    os.setgid(int(gid))
+    os.setuid(int(uid))
+ctypes.CDLL(None).prctl(1, int(sig))
+if os.getppid() != int(parent):
+    os._exit(1)
+for reset in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(reset, signal.SIG_DFL)
+os.execv(argv[0], argv)
+"""
 
-def dies_with_parent(sig: signal.Signals) -> Callable[[], None]:
-    """A `preexec_fn`: the child gets `sig` as soon as this process is gone, even by kill -9.
+
+def tied(argv: Sequence[str], sig: signal.Signals, *, uid: int | None = None, gid: int | None = None) -> list[str]:
+    """A command line that runs `argv` so that it gets `sig` once this process is gone, even by kill -9.
+
+    Args:
+        argv: program with its path, and arguments.
+        sig: what the kernel sends.
+        uid: the account to change to; None: none.
+        gid: the group to change to.
 
     Raises:
         RuntimeError: not called from the main thread.
@@ -29,16 +51,10 @@ def dies_with_parent(sig: signal.Signals) -> Callable[[], None]:
     if threading.current_thread() is not threading.main_thread():
         msg = "start child processes from the main thread: the kernel ties a child's life to the thread that started it"
         raise RuntimeError(msg)
-    parent = os.getpid()
-    prctl = ctypes.CDLL(None, use_errno=True).prctl if ON_LINUX else None
-
-    def before_exec() -> None:
-        if prctl is not None:
-            prctl(_PR_SET_PDEATHSIG, int(sig))
-        if os.getppid() != parent:  # it died before the line above
-            os._exit(1)
-
-    return before_exec
+    if not ON_LINUX:
+        return list(argv)
+    account = ["", ""] if uid is None else [str(uid), str(gid)]
+    return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), str(int(sig)), *account, *argv]
 
 
 def processes_marked(marker: str) -> list[int]:
@@ -68,4 +84,3 @@ def send(pid: int, sig: signal.Signals) -> None:
     """Signal a process that may be gone already."""
     with suppress(ProcessLookupError):
         os.kill(pid, sig)
-

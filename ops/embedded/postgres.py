@@ -1,8 +1,8 @@
-"""PostgreSQL 18 from the wheel, as a child of this process: no system server, no Docker, nothing changed above its folder.
+"""PostgreSQL 18 from the wheel, as a child of this process: no system server, no Docker, nothing changed elsewhere.
 
 It listens on 127.0.0.1 only and has no Unix socket: loopback TCP measured the same for bulk COPY, and a socket would be
-one more folder to protect. Every connection needs a password (scram-sha-256). If this process dies, even by kill -9, the
-kernel asks the server for a fast shutdown.
+one more folder to protect. Every connection needs a password (scram-sha-256). If this process dies, even by kill -9,
+the kernel asks the server for a fast shutdown.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from types import MappingProxyType
 from typing import IO, Self
 
 from ops.embedded import cluster as clusters
-from ops.embedded.binaries import Account, Programs, find_programs, identity, run_as, server_account
-from ops.embedded.lifeline import dies_with_parent, wait_until
+from ops.embedded.binaries import Account, Programs, find_programs, plain_environment, run_as, server_account
+from ops.embedded.folder import take_folder
+from ops.embedded.lifeline import tied, wait_until
 from ops.embedded.ports import LOOPBACK, pick_port
 from schemas.errors import Misconfigured
 
 _START_S = 120.0
-_FAST_SHUTDOWN_S = 8.0
-_IMMEDIATE_SHUTDOWN_S = 2.0
+_FAST_SHUTDOWN_S = 7.0
+_IMMEDIATE_SHUTDOWN_S = 1.5
 _LOG_BYTES = 10_000_000
 
 # For steady ingest on a small machine; see docs/operations.md.
@@ -97,15 +98,19 @@ class EmbeddedPostgres:
         """
         self.prepare()
         try:
-            process = self.spawn()
-            if not wait_until(lambda: self.is_ready() or process.poll() is not None, timeout_s):
-                msg = f"the database in {self._folder} did not start within {timeout_s:.0f} s; see {self.log_file}"
-                raise Misconfigured(msg)
-            if process.poll() is not None:
-                raise self.why_it_ended()
+            self._start_prepared(timeout_s)
         except BaseException:
             self.stop()
             raise
+
+    def _start_prepared(self, timeout_s: float) -> None:
+        process = self.spawn()
+        answered = wait_until(lambda: self.is_ready() or process.poll() is not None, timeout_s)
+        if process.poll() is not None:
+            raise self.why_it_ended()
+        if not answered:
+            msg = f"the database in {self._folder} did not start within {timeout_s:.0f} s; see {self.log_file}"
+            raise Misconfigured(msg)
 
     def prepare(self) -> None:
         """Everything before the server's own start: lock, programs, cluster, port. Takes about a second at first.
@@ -114,13 +119,14 @@ class EmbeddedPostgres:
             Misconfigured: the folder or the cluster in it cannot be used.
         """
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self._lock is None:
-                self._lock = clusters.lock(self._folder)
+                self._lock = take_folder(self._folder)
             self._prepare_locked()
         except OSError as error:
             self._unlock()
-            msg = f"the database folder {self._folder} cannot be used ({error.strerror}); correct that or choose another"
+            msg = (
+                f"the folder {self._folder} cannot be used ({error.strerror}); correct that or choose another data dir"
+            )
             raise Misconfigured(msg) from error
         except Misconfigured:
             self._unlock()
@@ -139,18 +145,18 @@ class EmbeddedPostgres:
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start the server's process; `prepare` was called and this is the main thread."""
-        arguments = self._arguments()
+        account, arguments = self._account, self._arguments()
         clusters.end_leftovers(self._cluster)
+        uid, gid = (account.uid, account.gid) if account else (None, None)
         with self._open_log() as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own programs
-                arguments,
+                tied(arguments, signal.SIGINT, uid=uid, gid=gid),
                 cwd=self._cluster,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=plain_environment(),
                 start_new_session=True,
-                preexec_fn=dies_with_parent(signal.SIGINT),  # noqa: PLW1509 - one system call, prepared before the fork
-                **identity(self._account),
             )
         return self._process
 

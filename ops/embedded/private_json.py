@@ -1,4 +1,4 @@
-"""Small JSON files that hold secrets: mode 0600 from the first byte, replaced atomically and durably."""
+"""Small files that hold secrets, most of them JSON: mode 0600 from the first byte, replaced atomically and durably."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from schemas.errors import Misconfigured
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace `path` by a JSON object."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
     """Replace `path`; a reader sees the old content or the new one, never a part of it."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
@@ -45,7 +49,7 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def _damaged(path: Path) -> Misconfigured:
-    return Misconfigured(f"{path} is damaged (not a JSON object); restore it or move {path.parent} away to start afresh")
+    return Misconfigured(f"{path} is damaged (not JSON); restore it or move {path.parent} away to start afresh")
 
 
 def _sync_folder(folder: Path) -> None:

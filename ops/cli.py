@@ -1,0 +1,79 @@
+"""The `weir` command: finds the sub-command and turns failures into one sentence.
+
+Only the module of the command that was asked for is imported, so `weir --help` stays quick and a command whose module
+does not import breaks no other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import typer
+
+from schemas.errors import Misconfigured, WeirError
+
+_USAGE_OR_SETTINGS = 2
+_FAILED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """A sub-command: its module below `ops.commands` registers it under the name that stands here."""
+
+    name: str
+    module: str
+    help: str
+
+
+_COMMANDS = (
+    _Command("up", "up", "Run the whole system on this machine, with its own broker and database."),
+    _Command("migrate", "migrate", "Bring the database to the newest schema."),
+    _Command("worker", "worker", "Run a stream worker."),
+    _Command("api", "api", "Run the API."),
+    _Command("jobs", "jobs", "Run a job worker."),
+    _Command("simulate", "simulate", "Publish what realistic devices would."),
+    _Command("publish", "publish", "Publish a file as a device: NDJSON, CSV or SenML."),
+    _Command("dead-letters", "dead_letters", "List, show and replay what was refused."),
+    _Command("doctor", "doctor", "Check settings, servers, versions, positions and lag; say what to do."),
+    _Command("bench", "bench", "Run the benchmarks."),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage or settings."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _application(next((word for word in words if not word.startswith("-")), None))(words, prog_name="weir")
+    except WeirError as error:
+        print(f"weir: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(_USAGE_OR_SETTINGS if isinstance(error, Misconfigured) else _FAILED) from None
+
+
+def _application(wanted: str | None) -> typer.Typer:
+    """All commands, those that were not asked for with nothing but their help."""
+    # A traceback shows no local variables: some of them are secrets.
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app.callback()(_weir)
+    for command in _COMMANDS:
+        module = f"ops.commands.{command.module}"
+        if command.name == wanted:
+            importlib.import_module(module).register(app)
+        elif importlib.util.find_spec(module) is not None:
+            app.command(command.name, help=command.help)(_not_asked_for)
+    return app
+
+
+def _weir() -> None:
+    """Readings and room scans from Kafka to alerts, bills and dashboards, for many tenants at once."""
+
+
+def _not_asked_for() -> None:
+    """Stand in for a command in the list of commands."""
+
+
+if __name__ == "__main__":
+    main()

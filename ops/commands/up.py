@@ -1,0 +1,25 @@
+"""`weir up`: the whole system on one machine, in one process tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def up(
+        data_dir: Annotated[Path, typer.Option(help="Keeps the database and the credentials.")] = Path(".weir"),
+        port: Annotated[int, typer.Option(min=0, max=65535, help="The API's port; 0 takes any free one.")] = 8000,
+        host: Annotated[str, typer.Option(help="The address that the API listens on.")] = "127.0.0.1",
+        workers: Annotated[int, typer.Option(min=1, max=64, help="Stream workers.")] = 1,
+        no_demo: Annotated[bool, typer.Option("--no-demo", help="Make the demo tenants, but publish nothing.")] = False,
+    ) -> None:
+        """Run the whole system on this machine, with its own broker and database."""
+        from ops.system import Options, run  # noqa: PLC0415 - `weir --help` must not wait for it
+
+        run(Options(data_dir.resolve(), host, port, workers, demo=not no_demo))

@@ -1,0 +1,50 @@
+"""The two demo tenants of INTERFACES §2: made once, the same ever after."""
+
+from __future__ import annotations
+
+import secrets
+
+import psycopg
+
+from accounts.provisioning import create_api_key, create_device, create_tenant
+from core.postgres import Connection
+from core.secrets import Vault
+from ops.connection_file import DemoTenant
+
+_NAMES = ("Demo Kitchen", "Other Kitchen")
+_PASSWORD_BYTES = 18
+
+
+async def still_there(owner_url: str, tenants: tuple[DemoTenant, ...]) -> bool:
+    """Whether the database has exactly these demo tenants and their devices; not so after it was replaced."""
+    if len(tenants) != len(_NAMES):
+        return False
+    async with await _connect(owner_url) as connection:
+        cursor = await connection.execute(
+            "SELECT count(*) FROM weir.device JOIN unnest(%s::text[], %s::text[]) AS known (device_id, tenant_id)"
+            " USING (device_id, tenant_id)",
+            ([tenant.device_id for tenant in tenants], [tenant.tenant_id for tenant in tenants]),
+        )
+        row = await cursor.fetchone()
+        return row is not None and row[0] == len(tenants)
+
+
+async def make(owner_url: str, vault: Vault) -> tuple[DemoTenant, ...]:
+    """Make the demo tenants, all or none."""
+    async with await _connect(owner_url) as connection, connection.transaction():
+        return tuple([await _make_one(connection, vault, name) for name in _NAMES])
+
+
+async def _make_one(connection: Connection, vault: Vault, name: str) -> DemoTenant:
+    tenant_id = await create_tenant(connection, name, plan="enterprise")
+    device = await create_device(connection, vault, tenant_id, "demo device")
+    api_key = await create_api_key(connection, vault, tenant_id, "demo key")
+    email = f"owner@{name.lower().replace(' ', '-')}.example"
+    password = secrets.token_urlsafe(_PASSWORD_BYTES)
+    return DemoTenant(tenant_id, api_key, device.device_id, device.secret, email, password)
+
+
+async def _connect(owner_url: str) -> Connection:
+    connection = await psycopg.AsyncConnection.connect(owner_url, autocommit=True)
+    await connection.execute("SET ROLE weir_owner")
+    return connection

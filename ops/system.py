@@ -1,0 +1,303 @@
+"""What `weir up` runs and in which order; INTERFACES §2 says what people can rely on.
+
+Without settings, the database and the broker are embedded. With `WEIR_DATABASE_URL` or `WEIR_KAFKA_BOOTSTRAP` set,
+`weir up` uses those servers instead and leaves their life to others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from core.kafka import ensure_topics
+from core.postgres import DatabaseRole
+from core.secrets import Vault
+from core.settings import Settings, load_settings
+from ops import demo
+from ops.connection_file import Connection, State, load_state, save_state, write_connection, write_environment
+from ops.console import Console
+from ops.embedded.broker import EmbeddedBroker
+from ops.embedded.folder import take_folder
+from ops.embedded.logins import DATABASE, TOOLS, create_database, create_logins, login_of
+from ops.embedded.ports import pick_port, require_free
+from ops.embedded.postgres import EmbeddedPostgres
+from ops.supervisor import Service, Supervisor, command
+from schemas.errors import Misconfigured
+from sinks.timescale.migrate import migrate
+
+_DATABASE_STAGE, _BROKER_STAGE, _ROLE_STAGE = 0, 1, 2
+_START_S = 300.0
+_READY_S = 120.0
+_POLL_S = 0.05
+_HTTP_S = 5.0
+_OK = 200
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `weir up` was asked for."""
+
+    data_dir: Path
+    host: str
+    port: int
+    workers: int
+    demo: bool
+
+
+def run(options: Options) -> None:
+    """Run the system until SIGINT, SIGTERM or SIGHUP; when it returns no process is left.
+
+    Raises:
+        WeirError: it cannot start; one sentence says why and what to do.
+    """
+    settings = load_settings()
+    require_free(options.port, options.host, f"stop what uses it or choose another: weir up --port {pick_port()}")
+    chosen = options if options.port else replace(options, port=pick_port())
+    folder = take_folder(options.data_dir)
+    console = Console()
+    try:
+        asyncio.run(_until_stopped(System(chosen, settings, console)))
+    finally:
+        console.close()
+        os.close(folder)
+
+
+async def _until_stopped(system: System) -> None:
+    stop = asyncio.Event()
+    for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(sig, stop.set)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        for work in (system.start, system.broken):
+            task = asyncio.create_task(work())
+            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                return
+            task.result()
+    finally:
+        stopping.cancel()
+        await system.stop()
+
+
+class System:
+    """The services of `weir up`.
+
+    Args:
+        options: what was asked for; the port is settled.
+        settings: those that the user set.
+        console: for progress and the output of the services.
+    """
+
+    def __init__(self, options: Options, settings: Settings, console: Console) -> None:
+        self._options = options
+        self._settings = settings
+        self._console = console
+        self._supervisor = Supervisor(console.say)
+        self._state = load_state(options.data_dir)
+        self._secret_key = settings.secret_key.get_secret_value() or self._state.secret_key
+        self._database: EmbeddedPostgres | None = None
+        if not settings.database_url.get_secret_value():
+            self._database = EmbeddedPostgres(options.data_dir / "postgres")
+        self._broker: EmbeddedBroker | None = None
+        if "kafka_bootstrap" not in settings.model_fields_set:
+            log_file = options.data_dir / "broker.log"
+            self._broker = EmbeddedBroker(port=self._state.broker_port, log_file=log_file)
+
+    @property
+    def api_url(self) -> str:
+        """Where this machine reaches the API."""
+        host = self._options.host
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+        return f"http://{reachable}:{self._options.port}"
+
+    async def start(self) -> None:
+        """Start everything in its order; returns when `/readyz` says so."""
+        await self._timed("database", self._start_database())
+        await self._timed("schema", self._bring_schema())
+        await self._timed("tenants", self._bring_tenants())
+        await self._timed("broker", self._start_broker())
+        self._write_files()
+        await self._timed("api", self._supervisor.start(self._api(), _START_S))
+        for number in range(1, self._options.workers + 1):
+            await self._supervisor.start(self._role(f"worker-{number}", ["worker"], DatabaseRole.WRITER))
+        await self._supervisor.start(self._role("jobs", ["jobs"], DatabaseRole.WRITER))
+        await self._timed("readiness", self._until_ready())
+        if self._options.demo:
+            await self._supervisor.start(self._simulator())
+        self._console.say(f"ready {self.api_url}")
+
+    async def broken(self) -> None:
+        """Wait for a bug in the supervision, and raise it."""
+        await self._supervisor.broken()
+
+    async def stop(self) -> None:
+        """Stop everything in reverse order."""
+        self._console.say("stopping")
+        started_s = time.monotonic()
+        await self._supervisor.stop()
+        self._console.say(f"stopped in {time.monotonic() - started_s:.1f} s")
+
+    async def _timed(self, what: str, work: Awaitable[_T]) -> _T:
+        self._console.say(f"{what:<10} starting")
+        started_s = time.monotonic()
+        result = await work
+        self._console.say(f"{what:<10} done in {time.monotonic() - started_s:.1f} s")
+        return result
+
+    # --- database ---
+
+    async def _start_database(self) -> None:
+        if (server := self._database) is None:
+            return
+
+        def spawn() -> subprocess.Popen[bytes]:
+            server.prepare()
+            return server.spawn()
+
+        async def is_ready() -> bool:
+            return server.is_ready()
+
+        # Creating a cluster takes a while, so not in the thread that must notice Ctrl-C.
+        await asyncio.to_thread(server.prepare)
+        service = Service("database", _DATABASE_STAGE, spawn, is_ready, end=lambda _: server.stop())
+        await self._supervisor.start(service, _START_S)
+
+    def _admin_url(self) -> str:
+        if self._database is None:
+            return self._settings.database_url.get_secret_value()
+        superuser = self._database.superuser_url
+        return f"{superuser.rpartition('/')[0]}/{DATABASE}"
+
+    def _url(self, login: str) -> str:
+        if self._database is None:
+            return self._settings.database_url.get_secret_value()
+        return self._database.url(login, self._state.passwords[login], DATABASE)
+
+    async def _bring_schema(self) -> None:
+        if self._database is not None:
+            await asyncio.to_thread(create_database, self._database.superuser_url)
+        report = await asyncio.to_thread(migrate, self._admin_url())
+        if report.applied:
+            self._console.say(f"schema     {len(report.applied)} migrations applied, now at {report.version}")
+        if self._database is not None:
+            await asyncio.to_thread(create_logins, self._database.superuser_url, self._state.passwords)
+
+    async def _bring_tenants(self) -> None:
+        owner_url = self._url(login_of(DatabaseRole.OWNER))
+        if await demo.still_there(owner_url, self._state.tenants):
+            return
+        tenants = await demo.make(owner_url, Vault.from_secret(self._secret_key))
+        self._remember(replace(self._state, tenants=tenants))
+
+    def _remember(self, state: State) -> None:
+        self._state = state
+        save_state(self._options.data_dir, state)
+
+    # --- broker ---
+
+    async def _start_broker(self) -> None:
+        if (broker := self._broker) is not None:
+
+            def spawn() -> subprocess.Popen[bytes]:
+                broker.prepare()
+                return broker.spawn()
+
+            async def is_ready() -> bool:
+                return broker.is_ready()
+
+            service = Service(
+                "broker", _BROKER_STAGE, spawn, is_ready, end=lambda _: broker.stop(), restarted=self._broker_restarted
+            )
+            await self._supervisor.start(service)
+            self._remember(replace(self._state, broker_port=broker.port))
+        await self._ensure_topics()
+
+    def _bootstrap(self) -> str:
+        return self._settings.kafka_bootstrap if self._broker is None else self._broker.bootstrap
+
+    async def _ensure_topics(self) -> None:
+        settings = self._settings
+        await asyncio.to_thread(ensure_topics, self._bootstrap(), settings.topic_prefix, settings.topic_partitions)
+
+    async def _broker_restarted(self) -> None:
+        """The embedded broker has forgotten everything: make the topics anew and have the workers look at them."""
+        await self._ensure_topics()
+        for number in range(1, self._options.workers + 1):
+            await self._supervisor.restart(f"worker-{number}")
+
+    # --- roles ---
+
+    def _write_files(self) -> None:
+        tenant, other = self._state.tenants
+        operator_url = self._url(login_of(DatabaseRole.OPERATOR))
+        connection = Connection(self.api_url, self._bootstrap(), operator_url, tenant, other)
+        write_environment(self._options.data_dir, self._environment(self._url(TOOLS)))
+        write_connection(self._options.data_dir, connection)
+
+    def _environment(self, database_url: str) -> dict[str, str]:
+        """The settings of a role."""
+        return {
+            "WEIR_DATABASE_URL": database_url,
+            "WEIR_KAFKA_BOOTSTRAP": self._bootstrap(),
+            "WEIR_SECRET_KEY": self._secret_key,
+            "WEIR_API_HOST": self._options.host,
+            "WEIR_API_PORT": str(self._options.port),
+        }
+
+    def _role(
+        self,
+        name: str,
+        words: list[str],
+        role: DatabaseRole,
+        is_ready: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Service:
+        quiet = {"WEIR_LOG_FORMAT": "console", "WEIR_LOG_LEVEL": "WARNING", "PYTHONUNBUFFERED": "1"}
+        own = self._environment(self._url(login_of(role))) | {"WEIR_WORKER_ID": name}
+        # -P: a folder of the user's that is called like one of our packages must not be imported instead.
+        argv = [sys.executable, "-P", "-m", "ops.cli", *words]
+        spawn = command(argv, quiet | dict(os.environ) | own, lambda process: self._console.relay(name, process))
+        service = Service(name, _ROLE_STAGE, spawn)
+        return service if is_ready is None else replace(service, is_ready=is_ready)
+
+    def _api(self) -> Service:
+        async def answers() -> bool:
+            return (await asyncio.to_thread(_get, f"{self.api_url}/livez"))[0] == _OK
+
+        return self._role("api", ["api"], DatabaseRole.READER, answers)
+
+    def _simulator(self) -> Service:
+        words = ["simulate", "--data-dir", str(self._options.data_dir)]
+        return self._role("simulator", words, DatabaseRole.OWNER)
+
+    async def _until_ready(self) -> None:
+        deadline_s = time.monotonic() + _READY_S
+        while (answer := await asyncio.to_thread(_get, f"{self.api_url}/readyz"))[0] != _OK:
+            if time.monotonic() > deadline_s:
+                msg = f"the system is not ready after {_READY_S:.0f} s: {self.api_url}/readyz says {answer[1]!r}"
+                raise Misconfigured(msg)
+            await asyncio.sleep(_POLL_S)
+
+
+def _get(url: str) -> tuple[int, str]:
+    """Status and the beginning of the body; status 0 if nothing answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=_HTTP_S) as response:  # noqa: S310 - our own API over http
+            return response.status, response.read(500).decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(500).decode(errors="replace")
+    except OSError as error:
+        return 0, str(error)
