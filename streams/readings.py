@@ -60,6 +60,8 @@ class Trusted:
     records: list[Record] = field(default_factory=list)
     devices: list[Device] = field(default_factory=list)
     content_types: list[str | None] = field(default_factory=list)
+    # The catalogue that they were judged by.
+    generation: int = 0
     refusals: list[Refusal] = field(default_factory=list)
 
 
@@ -176,7 +178,7 @@ class ReadingsPipeline:
         await self._partitions.ensure(decoded.at_ms[judged.admitted])
         registered: dict[tuple[str, str], int] = {}
         async with batch_transaction(self._pool, batch.position) as transaction:
-            if transaction.generation != self._catalog.generation:
+            if transaction.generation != trusted.generation:
                 raise CatalogChanged
             if judged.unregistered:
                 registered = await self._catalog.register_sensors(transaction.connection, judged.unregistered)
@@ -239,12 +241,13 @@ class ReadingsPipeline:
 
 async def authenticate(records: Sequence[Record], catalog: Catalog) -> Trusted:
     """Keep the records that a known device signed; refuse each other one with its reason."""
+    generation = catalog.generation
     claims = [_claim(record.headers) for record in records]
     claimed = {claim[0] for claim in claims if claim[0] is not None}
     names = {raw: raw.decode("utf-8", "replace") for raw in claimed}
     known = await catalog.devices(names.values())
     devices = {raw: known[name] for raw, name in names.items() if name in known}
-    trusted = Trusted()
+    trusted = Trusted(generation=generation)
     for record, (raw, signature, content_type) in zip(records, claims, strict=True):
         device = devices.get(raw) if raw is not None else None
         if device is not None and _is_signed(record, raw, signature, device):
