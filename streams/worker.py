@@ -15,8 +15,10 @@ import os
 import random
 import signal
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -133,8 +135,12 @@ class Worker:
             await asyncio.sleep(_START_RETRY_S)
 
     async def _work(self, pool: Pool, stop: asyncio.Event) -> int:
+        # Faust makes a data folder even where it keeps no tables; it goes with the process.
+        with tempfile.TemporaryDirectory(prefix="weir-worker-") as folder:
+            return await self._run_application(self._application(pool, Path(folder)), pool, stop)
+
+    async def _run_application(self, app: faust.App, pool: Pool, stop: asyncio.Event) -> int:
         assert self._fatal is not None  # noqa: S101 - set by run
-        app = self._application(pool)
         await app.start()
         background = [
             asyncio.create_task(Relay(pool, self._settings.kafka_bootstrap, self._counters).run()),
@@ -162,13 +168,14 @@ class Worker:
         except Exception as exc:
             log.warning("worker.unclean_stop", error=type(exc).__name__)
 
-    def _application(self, pool: Pool) -> faust.App:
+    def _application(self, pool: Pool, folder: Path) -> faust.App:
         settings = self._settings
         brokers = [URL(f"kafka://{server}") for server in settings.kafka_bootstrap.split(",")]
         app = faust.App(
             f"{settings.topic_prefix}{settings.consumer_group}",
             broker=brokers,
             store="memory://",
+            datadir=folder,
             web_enabled=False,
             topic_allow_declare=False,
             topic_disable_leader=True,
