@@ -218,3 +218,7 @@ END $$;
 REVOKE EXECUTE ON FUNCTION weir.sensor_buckets, weir.sensor_days,
     weir_tenant.own_sensor, weir_tenant.sensor_raw, weir_tenant.sensor_rollup FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION weir_tenant.own_sensor, weir_tenant.sensor_raw, weir_tenant.sensor_rollup TO weir_reader;
+
+-- What the API may see of the operators' books names no tenant, device or sensor.
+REVOKE SELECT ON weir.operator_alarm, weir.rollup_frontier, weir.rollup_dirty FROM weir_reader;
+GRANT SELECT (alarm_id, kind, opened_at, last_seen_at, closed_at) ON weir.operator_alarm TO weir_reader;

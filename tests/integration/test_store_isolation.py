@@ -1,0 +1,347 @@
+"""What each database role may not see or do, found by walking the catalogue rather than by trusting a list."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+
+from sinks.timescale.rollups import advance_frontier, refresh
+from tests.integration.servers import Database
+from tests.integration.store_scene import DAY_MS, HOUR_MS, StoreScene, at, ms, store_scene
+
+pytestmark = pytest.mark.integration
+
+NOON = ms("2026-03-10T12:00")
+# In every text and every value of the other tenant; nothing that tenant A may see contains either.
+MARK, VALUE = "zebra", 777.125
+OTHER = f"tenant-{MARK}"
+OTHER_SENSOR = 2
+# The other tenant's rows show here when the other tenant asks: so an empty answer to A is not for want of data.
+SHOWN_TO_ITSELF = {
+    "weir.tenant",
+    "weir.device",
+    "weir.sensor",
+    "weir.api_key",
+    "weir_tenant.readings",
+    "weir_tenant.readings_1m",
+    "weir_tenant.readings_1h",
+    "weir_tenant.readings_1d",
+    "weir_tenant.reading_conflicts",
+    "weir_tenant.sensor_states",
+    "weir_tenant.quality_hourly",
+    "weir_tenant.usage_hourly",
+    "weir_tenant.dead_letters",
+    "weir_tenant.refusal_counts",
+}
+
+# Everything outside the system's own schemas of which the reader may select any column, with those columns.
+SELECTABLE = """
+SELECT n.nspname, c.relname, array_agg(a.attname ORDER BY a.attnum)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+  AND has_schema_privilege('weir_reader', n.oid, 'USAGE') AND has_column_privilege('weir_reader', c.oid, a.attnum, 'SELECT')
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+READER_FUNCTIONS = """
+SELECT n.nspname, p.proname, coalesce(p.proargnames[:p.pronargs], '{}'), p.proargtypes::regtype[]::text[]
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = 'weir_tenant' AND has_function_privilege('weir_reader', p.oid, 'EXECUTE') ORDER BY 1, 2
+"""
+ROLES = ["weir_owner", "weir_writer", "weir_reader", "weir_operator"]
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Something that can be selected from."""
+
+    schema: str
+    name: str
+    columns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
+
+    def select(self) -> sql.Composed:
+        """All visible columns of all visible rows, as text."""
+        columns = [sql.SQL("{}::text").format(sql.Identifier(column)) for column in self.columns]
+        return sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(columns), self.identifier)
+
+
+def run_scene(database: Database, act: Callable[[StoreScene], Awaitable[None]]) -> None:
+    """Run a test on tenant A with sensor 1 and the other tenant with sensor 2, each with a row in every book."""
+
+    async def go() -> None:
+        async with store_scene(database) as scene:
+            await scene.add_sensors({1: "A", OTHER_SENSOR: OTHER})
+            await scene.close_hours_before(NOON)
+            await _fill(scene)
+            await act(scene)
+
+    asyncio.run(go())
+
+
+async def _fill(scene: StoreScene) -> None:
+    """Stored, marked and open hours, and what surrounds readings."""
+    await scene.write((1, NOON, 0, 1.0), (OTHER_SENSOR, NOON, 0, VALUE), (OTHER_SENSOR, NOON - DAY_MS, 0, VALUE))
+    await advance_frontier(scene.writer, NOON + 4 * HOUR_MS)
+    await refresh(scene.maintenance, scene.engine, settle_s=0)
+    await scene.write((OTHER_SENSOR, NOON + 1, 0, VALUE), (OTHER_SENSOR, NOON + 3 * HOUR_MS, 0, VALUE))
+    await scene.admin("UPDATE weir.sensor SET sensor_id = %s, name = %s WHERE sensor_no = 2", f"sen-{MARK}", MARK)
+    await scene.admin("UPDATE weir.device SET name = %s WHERE tenant_id = %s", MARK, OTHER)
+    for statement in (
+        "INSERT INTO weir.device_secret (device_id, sealed) VALUES ('dev-tenant-zebra', 'zebra')",
+        "INSERT INTO weir.api_key (api_key_id, tenant_id, name, digest, last_four, scopes)"
+        " VALUES ('key-zebra', 'tenant-zebra', 'zebra', 'zebra', 'abcd', '{}')",
+        "INSERT INTO weir.reading_conflict VALUES (2, '2026-03-10T12:00Z', 0, 777.125, now())",
+        "INSERT INTO weir.sensor_state VALUES (2, '2026-03-10T12:00Z', 0, 777.125, now(), 1)",
+        "INSERT INTO weir.quality_hourly VALUES (2, '2026-03-10T12:00Z', 1, 1)",
+        "INSERT INTO weir.usage VALUES ('tenant-zebra', 'readings', '2026-03-10T12:00Z', 3, 1)",
+        "INSERT INTO weir.dead_letter_record VALUES ('readings', 'id', 0, 0, 'zebra', 'zebra', '[]', 1)",
+        'INSERT INTO weir.dead_letter (tenant_id, device_id, sensor, reason, detail, topic, topic_identity, partition, "offset",'
+        " refused_at) VALUES ('tenant-zebra', 'dev-zebra', 'zebra', 'invalid_value', 'zebra', 'readings', 'id', 0, 0, now())",
+        "INSERT INTO weir.refusal_count VALUES (now(), 'dev-zebra', 'invalid_value', 'tenant-zebra', 1, 1, 0, 0, 'readings', 0)",
+        "INSERT INTO weir.operator_alarm (kind, subject, detail) VALUES ('refusals', 'dev-zebra', 'zebra')",
+        "ANALYZE",
+    ):
+        await scene.admin(statement)
+
+
+async def as_reader(database: Database, tenant: str | None) -> psycopg.AsyncConnection[tuple[object, ...]]:
+    """A session of the reader; the tenant's setting as given, or never made."""
+    connection = await psycopg.AsyncConnection.connect(database.reader_url, autocommit=True)
+    await connection.execute("SET ROLE weir_reader")
+    if tenant is not None:
+        await connection.execute("SELECT set_config('weir.tenant', %s, false)", (tenant,))
+    return connection
+
+
+def tells_of_the_other(text: object) -> bool:
+    return MARK in str(text) or str(VALUE) in str(text) or MARK.encode().hex() in str(text)
+
+
+async def relations_that_tell(scene: StoreScene, tenant: str | None) -> set[str]:
+    """Names of the relations in which the reader finds anything of the other tenant without asking for it by name."""
+    relations = [Relation(schema, name, tuple(names)) for schema, name, names in await scene.admin(SELECTABLE)]
+    found = set()
+    async with await as_reader(scene.database, tenant) as connection:
+        for relation in relations:
+            rows = await (await connection.execute(relation.select())).fetchall()
+            if tells_of_the_other(rows):
+                found.add(str(relation))
+    return found
+
+
+@pytest.mark.parametrize("tenant", ["A", "", None, "nobody", "%", "tenant-zebr_"])
+def test_no_query_that_forgets_the_tenant_shows_another_tenants_row(database: Database, tenant: str | None) -> None:
+    async def act(scene: StoreScene) -> None:
+        assert await relations_that_tell(scene, tenant) == set()
+
+    run_scene(database, act)
+
+
+def test_a_tenant_sees_its_own_rows_in_every_view(database: Database) -> None:
+    async def act(scene: StoreScene) -> None:
+        assert await relations_that_tell(scene, OTHER) >= SHOWN_TO_ITSELF
+
+    run_scene(database, act)
+
+
+def test_without_a_tenant_no_tenants_rows_are_shown(database: Database) -> None:
+    async def act(scene: StoreScene) -> None:
+        for tenant in ("", None):
+            async with await as_reader(scene.database, tenant) as connection:
+                for name in sorted(SHOWN_TO_ITSELF):
+                    query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(*name.split(".")))
+                    if name == "weir.api_key":
+                        query = sql.SQL("SELECT count(api_key_id) FROM weir.api_key").format()
+                    assert await (await connection.execute(query)).fetchone() == (0,), name
+
+    run_scene(database, act)
+
+
+# How to call whatever function there is; the sensor is the other tenant's.
+ARGUMENTS = {
+    "p_sensor_no": OTHER_SENSOR,
+    "p_resolution": "1h",
+    "p_start": at(NOON - 2 * DAY_MS),
+    "p_end": at(NOON + 2 * DAY_MS),
+    "p_before": at(NOON + 2 * DAY_MS),
+    "p_limit": 1000,
+    "p_after_at": None,
+    "p_after_seq": None,
+}
+
+
+@pytest.mark.parametrize(("tenant", "tells"), [("A", False), ("", False), (None, False), (OTHER, True)])
+def test_no_function_tells_a_tenant_of_anothers_sensor(database: Database, tenant: str | None, tells: bool) -> None:
+    async def act(scene: StoreScene) -> None:
+        telling = set()
+        async with await as_reader(scene.database, tenant) as connection:
+            for schema, name, names, types in await scene.admin(READER_FUNCTIONS):
+                values = [
+                    sql.SQL("{}::{}").format(ARGUMENTS[arg], sql.SQL(kind))
+                    for arg, kind in zip(names, types, strict=True)
+                ]
+                call = sql.SQL("SELECT t::text FROM {}({}) t").format(
+                    sql.Identifier(schema, name), sql.SQL(", ").join(values)
+                )
+                rows = await (await connection.execute(call)).fetchall()
+                if rows not in ([], [(None,)]):
+                    telling.add(name)
+        expected = (
+            {"own_sensor", "sensor_raw", "sensor_rollup", "sensor_before", "sensor_conflicts"} if tells else set()
+        )
+        assert telling == expected
+
+    run_scene(database, act)
+
+
+def test_a_cheap_function_of_the_readers_own_is_not_shown_rows_that_the_views_hide(database: Database) -> None:
+    async def act(scene: StoreScene) -> None:
+        heard: list[str] = []
+        async with await as_reader(scene.database, "A") as connection:
+            connection.add_notice_handler(lambda notice: heard.append(str(notice.message_primary)))
+            await connection.execute(
+                "CREATE FUNCTION pg_temp.leak(text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001"
+                " AS $$ BEGIN RAISE NOTICE 'saw %', $1; RETURN true; END $$"
+            )
+            for schema, name, names in await scene.admin(SELECTABLE):
+                leaks = [sql.SQL("pg_temp.leak({}::text)").format(sql.Identifier(column)) for column in names]
+                query = sql.SQL("SELECT FROM {} WHERE {}")
+                relation = sql.Identifier(schema, name)
+                await connection.execute(query.format(relation, sql.SQL(" AND ").join(leaks)))
+        assert any("saw A" in line for line in heard)
+        assert not any(tells_of_the_other(line) for line in heard)
+
+    run_scene(database, act)
+
+
+def test_an_error_cannot_be_provoked_by_a_row_that_is_hidden(database: Database) -> None:
+    async def act(scene: StoreScene) -> None:
+        for tenant in ("A", OTHER):
+            async with await as_reader(scene.database, tenant) as connection:
+                query = sql.SQL("SELECT FROM weir_tenant.readings WHERE 1 / (value - {}) > 0").format(VALUE)
+                if tenant == "A":
+                    await connection.execute(query)
+                else:
+                    with pytest.raises(errors.DivisionByZero):
+                        await connection.execute(query)
+
+    run_scene(database, act)
+
+
+def test_the_planners_statistics_do_not_tell(database: Database) -> None:
+    async def act(scene: StoreScene) -> None:
+        async with await as_reader(scene.database, "A") as connection:
+            for name in ("pg_stats", "pg_stats_ext", "pg_stats_ext_exprs"):
+                query = sql.SQL("SELECT t::text FROM {} t WHERE schemaname <> 'pg_catalog'").format(
+                    sql.Identifier(name)
+                )
+                rows = await (await connection.execute(query)).fetchall()
+                assert not tells_of_the_other(rows), name
+
+    run_scene(database, act)
+
+
+def test_the_reader_may_write_nothing(database: Database) -> None:
+    writable = database.query(
+        "SELECT c.oid::regclass::text, p FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " CROSS JOIN unnest('{INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) AS p"
+        " WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
+        " AND (has_table_privilege('weir_reader', c.oid, p) OR p IN ('INSERT', 'UPDATE', 'REFERENCES')"
+        " AND has_any_column_privilege('weir_reader', c.oid, p))"
+    )
+    assert writable == []
+    with psycopg.connect(database.reader_url, autocommit=True) as connection:
+        connection.execute("SET ROLE weir_reader")
+        with pytest.raises(errors.InsufficientPrivilege):
+            connection.execute("INSERT INTO weir.sensor DEFAULT VALUES")
+        with pytest.raises(errors.InsufficientPrivilege):
+            connection.execute("SELECT weir.begin_batch('readings', 0, 'id', 0, 1)")
+
+
+def test_the_reader_runs_as_owner_only_what_asks_for_the_tenant_or_needs_none(database: Database) -> None:
+    runnable = database.query(
+        "SELECT p.pronamespace::regnamespace || '.' || p.proname FROM pg_proc p"
+        " WHERE p.prosecdef AND p.prorettype <> 'trigger'::regtype AND p.pronamespace::regnamespace::text ~ '^(weir.*|public)$'"
+        " AND has_function_privilege('weir_reader', p.oid, 'EXECUTE')"
+    )
+    outside = {name for (name,) in runnable if not name.startswith("weir_tenant.")}
+    assert outside == {"weir.find_api_key", "weir.device_credentials", "weir.refusals_by_reason"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE weir.mine (x integer)",
+        "CREATE TABLE public.mine (x integer)",
+        "CREATE VIEW weir.mine AS SELECT 1",
+        "CREATE FUNCTION weir.mine() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+        "CREATE SCHEMA mine",
+        "ALTER TABLE weir.reading ADD COLUMN x integer",
+        "ALTER TABLE weir.sensor DISABLE ROW LEVEL SECURITY",
+        "CREATE INDEX ON weir.reading (value)",
+        "DROP TABLE weir.reading_conflict",
+        "TRUNCATE weir.reading",
+        "CREATE POLICY mine ON weir.tenant USING (true)",
+        "ALTER FUNCTION weir.begin_batch OWNER TO weir_writer",
+        "SET ROLE weir_owner",
+        "SELECT sealed FROM weir.device_secret",
+        "SELECT digest FROM weir.api_key",
+        "UPDATE weir.tenant SET name = 'x'",
+        "UPDATE weir.sensor SET tenant_id = 'x'",
+        "DELETE FROM weir.tenant",
+    ],
+)
+def test_the_writer_cannot_change_the_schema_or_read_secrets(database: Database, statement: str) -> None:
+    with psycopg.connect(database.writer_url, autocommit=True) as connection:
+        connection.execute("SET ROLE weir_writer")
+        with pytest.raises(errors.InsufficientPrivilege):
+            connection.execute(statement.encode())
+
+
+def test_everything_belongs_to_the_owner(database: Database) -> None:
+    foreign = database.query(
+        "SELECT 'relation', c.oid::regclass::text FROM pg_class c"
+        " WHERE c.relnamespace::regnamespace::text IN ('weir', 'weir_tenant') AND c.relowner <> 'weir_owner'::regrole"
+        " UNION ALL SELECT 'function', p.oid::regprocedure::text FROM pg_proc p"
+        " WHERE p.pronamespace::regnamespace::text IN ('weir', 'weir_tenant') AND p.proowner <> 'weir_owner'::regrole"
+        " UNION ALL SELECT 'type', t.oid::regtype::text FROM pg_type t"
+        " WHERE t.typnamespace::regnamespace::text IN ('weir', 'weir_tenant') AND t.typowner <> 'weir_owner'::regrole"
+    )
+    assert foreign == []
+
+
+def test_functions_that_run_as_owner_do_not_follow_the_callers_search_path(database: Database) -> None:
+    loose = database.query(
+        "SELECT p.oid::regprocedure::text FROM pg_proc p"
+        " WHERE p.prosecdef AND p.pronamespace::regnamespace::text IN ('weir', 'weir_tenant', 'public')"
+        " AND p.proowner = 'weir_owner'::regrole"
+        " AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS c WHERE c LIKE 'search_path=pg_catalog%')"
+    )
+    assert loose == []
+
+
+def test_the_group_roles_have_no_powers_of_their_own(database: Database) -> None:
+    powers = database.query(
+        "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)"
+        " AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication)",
+        ROLES,
+    )
+    assert powers == []
+    memberships = database.query(
+        "SELECT m.roleid::regrole::text, m.member::regrole::text FROM pg_auth_members m"
+        " WHERE m.member::regrole::text = ANY (%s)",
+        ROLES,
+    )
+    assert memberships == []
