@@ -3,96 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from kafka import KafkaConsumer
 
-from core.postgres import DatabaseRole, open_pool
 from schemas.errors import Reason
-from sinks.dead_letters import Refusal, Selection, Source, write_refusals
 from sinks.timescale.dead_letters import Filter, measure, open_session, originals
 from tests.integration.conftest import Broker
+from tests.integration.dead_letter_scene import HEADERS, REFUSED_AT, Command, Sent, refusal, refuse
 from tests.integration.publishing import ThirdPartyDevice, body, reading
 from tests.integration.servers import Database, WorkerProcess, create_tenant, wait_until
 
 pytestmark = pytest.mark.integration
-
-REFUSED_AT = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
-HEADERS = [("weir-device", b"dev_a"), ("weir-signature", b"00ff"), ("blob", b"\xff\x00")]
-
-
-@dataclass
-class Sent:
-    """A record as the transport hands it over."""
-
-    offset: int
-    value: bytes | None = b"{}"
-    key: bytes | None = b"dev_a"
-    timestamp: int = 1_795_377_600_000
-    headers: Sequence[tuple[str, bytes]] = field(default_factory=lambda: HEADERS)
-
-
-def refusal(record: Sent, reason: Reason = Reason.WRONG_SHAPE, index: int | None = None, **more: str | None) -> Refusal:
-    values: dict[str, Any] = {
-        "sensor": None,
-        "detail": "no list of readings",
-        "device_id": "dev_a",
-        "tenant_id": "ten_a",
-    }
-    return Refusal(record=record, index=index, reason=reason, **values | more)
-
-
-def refuse(database: Database, topic: str, *refusals: Refusal, refused_at: datetime = REFUSED_AT) -> list[int]:
-    """Write dead letters as the worker does; returns their numbers."""
-    before = {number for (number,) in database.query("SELECT dead_letter_id FROM dead_letters")}
-
-    async def go() -> None:
-        selection = Selection(list(refusals), {}, len(refusals), [])
-        async with (
-            open_pool(database.writer_url, DatabaseRole.WRITER) as pool,
-            pool.connection() as connection,
-            connection.transaction(),
-        ):
-            await write_refusals(connection, Source(topic, 2, "identity"), selection, refused_at, "dead-letters")
-
-    asyncio.run(go())
-    rows = database.query("SELECT dead_letter_id FROM dead_letters ORDER BY 1")
-    return [int(number) for (number,) in rows if number not in before]
-
-
-@dataclass(frozen=True)
-class Command:
-    """`weir dead-letters` with the settings of a person who operates the system."""
-
-    database_url: str
-    bootstrap: str
-
-    def __call__(self, *words: str | int) -> subprocess.CompletedProcess[str]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
-        settings = {"WEIR_DATABASE_URL": self.database_url, "WEIR_KAFKA_BOOTSTRAP": self.bootstrap}
-        return subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-m", "ops.cli", "dead-letters", *map(str, words)],
-            env=environment | settings,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-
-    def json(self, *words: str | int) -> list[dict[str, Any]]:
-        done = self(*words, "--json")
-        assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @pytest.fixture
