@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Context, Decimal
 from enum import StrEnum
 from itertools import islice
 from pathlib import PurePath
-from typing import TextIO, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -143,12 +143,12 @@ def format_of(file: str, chosen: Format | None) -> Format:
 
 
 def csv_readings(
-    stream: TextIO, sensor: str | None, times: TimeReading, note: Callable[[str], None]
+    stream: Iterable[str], sensor: str | None, times: TimeReading, note: Callable[[str], None]
 ) -> Iterator[FileReading | BadLine]:
     """Readings of a CSV file whose header names `at` or `timestamp`, `value` and perhaps `sensor` and `seq`.
 
     Args:
-        stream: opened with newline="".
+        stream: lines with their ends, as of a file opened with newline="".
         sensor: for a file without such a column.
         times: how to read its times.
         note: told about columns that are not used.
@@ -165,7 +165,7 @@ def csv_readings(
     return _with_times(_csv_lines(rows, columns, sensor or ""), times)
 
 
-def ndjson_readings(stream: TextIO, sensor: str | None, times: TimeReading) -> Iterator[FileReading | BadLine]:
+def ndjson_readings(stream: Iterable[str], sensor: str | None, times: TimeReading) -> Iterator[FileReading | BadLine]:
     """Readings of a file with one object `{"at", "value", "sensor"?, "seq"?}` in a line; blank lines mean nothing."""
     return _with_times(_ndjson_lines(stream, sensor), times)
 
@@ -212,13 +212,16 @@ def _csv_line(line: int, row: list[str], columns: _Columns, sensor: str) -> _Fou
     return _Line(line, name or sensor, row[columns.at].strip(), float(value), int(seq or 0))
 
 
-def _ndjson_lines(stream: TextIO, sensor: str | None) -> Iterator[_Found]:
+def _ndjson_lines(stream: Iterable[str], sensor: str | None) -> Iterator[_Found]:
     for line, text in enumerate(stream, start=1):
         if not text.strip():
             continue
         try:
-            found = _decode_object(text.encode("utf-8", "surrogateescape"))
-        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            found = _decode_object(text.encode())
+        except UnicodeEncodeError:  # bytes that are no UTF-8 were read as surrogates
+            yield BadLine(line, "not UTF-8")
+            continue
+        except msgspec.DecodeError as exc:
             yield BadLine(line, f"not a reading: {exc}")
             continue
         name = found.sensor or sensor

@@ -131,10 +131,10 @@ def _object(text: _Text) -> _Entry | None:
             if len(text.text) - text.place > MAX_PACK_BYTES or not text.more():
                 return None
             continue
-        content = text.text[text.place : end].encode("utf-8", "surrogateescape")
         try:
+            content = text.text[text.place : end].encode()
             fields = _decode_fields(content)
-        except (msgspec.DecodeError, UnicodeDecodeError):  # stricter than the standard module: NaN, broken UTF-8
+        except (UnicodeEncodeError, msgspec.DecodeError):  # bytes that are no UTF-8; NaN, which the scan lets pass
             return None
         text.place = end
         return _Entry(content, fields)

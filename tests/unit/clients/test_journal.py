@@ -85,6 +85,37 @@ def test_segments_go_while_the_journal_is_in_use(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_a_crash_between_releasing_and_removing_repeats_nothing(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path, segment_bytes=2 * FRAME)
+    for added in numbered(6):
+        journal.append(added)
+    first, *_ = journal_files(tmp_path)
+    content = first.read_bytes()
+    release_first(journal, 3)
+    journal.close()
+    first.write_bytes(content)  # as if it had not been removed
+
+    journal = open_journal(tmp_path)
+    assert waiting(journal) == [b"00000003", b"00000004", b"00000005"]
+    assert first not in journal_files(tmp_path)
+    journal.close()
+
+
+def test_what_is_released_in_the_middle_of_a_segment_makes_room(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path, max_bytes=400, segment_bytes=100)  # 19 frames of 21 bytes, 4 in a segment
+    for added in numbered(19):
+        journal.append(added)
+
+    release_first(journal, 2)
+    for added in numbered(2):
+        journal.append(added)
+
+    with pytest.raises(BufferFull):
+        journal.append(entry(b""))
+    assert journal.waiting_readings == 19
+    journal.close()
+
+
 @pytest.mark.parametrize("cut", range(1, FRAME))
 def test_a_torn_tail_is_cut_and_set_aside(tmp_path: Path, cut: int, caplog: pytest.LogCaptureFixture) -> None:
     filled(tmp_path, 3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +21,8 @@ class GatedLink:
     def __init__(self, *, up: bool = True) -> None:
         self.up = threading.Event()
         self.refused = threading.Event()
+        self.delivered = threading.Event()
+        self.attempts = 0
         self.records: list[Record] = []
         self.bug: Exception | None = None
         self.closed = False
@@ -29,6 +30,7 @@ class GatedLink:
             self.up.set()
 
     def deliver(self, records: Sequence[Record], is_stopping: Callable[[], bool]) -> None:
+        self.attempts += 1
         if self.bug is not None:
             raise self.bug
         if not self.up.is_set():
@@ -36,6 +38,7 @@ class GatedLink:
             msg = "the broker is away"
             raise DeliveryFailed(msg)
         self.records.extend(records)
+        self.delivered.set()
 
     def interrupt(self) -> None:
         pass
@@ -116,19 +119,17 @@ def test_a_lone_reading_leaves_after_the_linger_time() -> None:
     link = GatedLink()
     with publisher(link, linger_ms=1) as device:
         device.publish("air", 1.0)
-        deadline = time.monotonic() + DEADLINE_S
-        while device.stats.delivered < 1:
-            assert time.monotonic() < deadline
+        assert link.delivered.wait(DEADLINE_S)
 
 
 def test_readings_that_linger_share_a_record() -> None:
     link = GatedLink()
     with publisher(link, linger_ms=60_000, max_batch_readings=3) as device:
-        for number in range(3):
-            device.publish("air", number)
-        deadline = time.monotonic() + DEADLINE_S
-        while device.stats.delivered < 3:
-            assert time.monotonic() < deadline
+        device.publish("air", 0)
+        assert not link.delivered.wait(0.2)
+        device.publish("air", 1)
+        device.publish("air", 2)
+        assert link.delivered.wait(DEADLINE_S)
 
     assert [record.readings for record in link.records] == [3]
 
@@ -146,9 +147,10 @@ def test_a_flush_without_a_broker_ends_in_time_and_says_what_waits(buffer_dir: P
     device = publisher(link, buffer_dir)
     device.publish("air", 1.0)
 
-    report = device.flush(timeout_s=0.05)
+    report = device.flush(timeout_s=0.3)
 
     assert (report.delivered, report.buffered) == (0, 1)
+    assert 1 <= link.attempts <= 7  # pauses of at least 0.05 s: one at once, six more in 0.3 s
     device.close(timeout_s=0)
 
 
