@@ -1,0 +1,145 @@
+"""The HTTP API as an ASGI app. Nothing happens on import: `create_app` wires, the app's lifespan opens and closes.
+
+The database and the broker may be away when the app starts and at any time after: what needs them answers 503 meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
+from pydantic.json_schema import models_json_schema
+
+from api import data_quality, documentation, health, ingest, readings, sensors
+from api.auth import ApiKeys, DeviceSecrets
+from api.errors import install_handlers
+from api.health import Readiness
+from api.limits import TokenBuckets
+from api.metrics import Metrics
+from api.middleware import Guard
+from api.models import ProblemDetails
+from api.publisher import RecordPublisher
+from api.services import Services
+from core.clock import Clock, SystemClock, monotonic_s
+from core.kafka import Topic, topic_name
+from core.postgres import DatabaseRole, open_pool
+from core.secrets import Vault
+from core.settings import Settings
+
+_POOL_TIMEOUT_S: Final = 3.0
+_LOOPBACK_ORIGINS: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
+_DESCRIPTION: Final = (
+    "Readings of a tenant's sensors. Times are RFC 3339 UTC with milliseconds; lists are pages, followed by `cursor` until"
+    " `next` is null; errors are RFC 9457 problem details."
+)
+
+
+def create_app(settings: Settings, *, clock: Clock | None = None, now_s: Callable[[], float] = monotonic_s) -> FastAPI:
+    """The app of these settings.
+
+    Args:
+        settings: `database_url` must be a login that may take the role weir_reader.
+        clock: tells what "now" is; the machine's by default.
+        now_s: a clock that never goes back, for caches and rates.
+
+    Raises:
+        Misconfigured: the database's URL or the secret key is missing.
+    """
+    services = _services(settings, clock or SystemClock(), now_s)
+    app = FastAPI(
+        title="Weir",
+        version=_version(),
+        description=_DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.services = services
+    for module in (sensors, readings, data_quality, ingest, health, documentation):
+        app.include_router(module.router)
+    install_handlers(app)
+    app.add_middleware(Guard, metrics=services.metrics)
+    # Outside of the guard, so that a page also sees the errors.
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origin_regex=_LOOPBACK_ORIGINS,
+        allow_methods=["GET", "POST", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
+        expose_headers=["X-Request-Id", "Retry-After"],
+    )
+    _describe_problems(app)
+    return app
+
+
+def _services(settings: Settings, clock: Clock, now_s: Callable[[], float]) -> Services:
+    url = settings.database_url.get_secret_value()
+    pool = open_pool(
+        url,
+        DatabaseRole.READER,
+        size=settings.database_pool_size,
+        statement_timeout_ms=settings.database_statement_timeout_ms,
+    )
+    # A request waits no longer for a database that is away; the pool tries again with the next one.
+    pool.timeout = _POOL_TIMEOUT_S
+    vault = Vault.from_secret(settings.secret_key.get_secret_value())
+    topic = topic_name(settings.topic_prefix, Topic.READINGS)
+    return Services(
+        settings=settings,
+        pool=pool,
+        vault=vault,
+        clock=clock,
+        authenticators=(ApiKeys(pool, vault, now_s),),
+        devices=DeviceSecrets(pool, vault, now_s),
+        limiter=TokenBuckets(settings.api_requests_per_s, settings.api_request_burst, now_s),
+        publisher=RecordPublisher(settings.kafka_bootstrap, topic, settings.api_ingest_timeout_s),
+        readiness=Readiness(pool, url, topic, settings.readiness_max_lag, now_s),
+        metrics=Metrics(),
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    await services.pool.open(wait=False)
+    try:
+        yield
+    finally:
+        await services.publisher.close()
+        await services.pool.close()
+
+
+def _version() -> str:
+    try:
+        return version("weir-telemetry")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0"
+
+
+def _operation_id(route: APIRoute) -> str:
+    """Stable, and readable in generated clients: `list_sensors`."""
+    return route.name
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Add the problem's schema, to which the routes' responses refer, to the generated document."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        _, problem = models_json_schema(
+            [(ProblemDetails, "serialization")], ref_template="#/components/schemas/{model}"
+        )
+        document.setdefault("components", {}).setdefault("schemas", {}).update(problem["$defs"])
+        # JSON has no tuples and no NaN: what goes out is what a parser gets back.
+        parsed: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
+        return parsed
+
+    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document

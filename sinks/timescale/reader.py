@@ -1,0 +1,249 @@
+"""What the API reads: one typed function per query, under the role weir_reader.
+
+Border: rows in, rows out; no HTTP, no formatting. Functions that take a connection expect it inside a
+`core.postgres.tenant_transaction`, whose setting the views and functions of schema weir_tenant go by: without it they show
+nothing. Times are epoch milliseconds, floored, except where a name says µs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, LiteralString
+
+from core.postgres import Connection
+
+STEPS_MS: Final = {"1m": 60_000, "1h": 3_600_000, "1d": 86_400_000}
+"""Widths of the buckets, by resolution."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WIDENING: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SensorRow:
+    """A sensor and its newest reading."""
+
+    sensor_no: int
+    sensor_id: str
+    device_id: str
+    name: str
+    unit: str
+    expected_interval_ms: int | None
+    site_id: str | None
+    unit_id: str | None
+    last_at_ms: int | None
+    last_value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """An identity for which several values came: the one that is the reading, and the others, greatest first."""
+
+    at_ms: int
+    seq: int
+    value: float
+    others: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalCounts:
+    """Dead letters of one sensor that were not replayed."""
+
+    quarantined: int = 0
+    rejected: int = 0
+
+
+RawRow = tuple[int, float, int, int]
+"""at in µs, value, seq, received_at in µs. A plain tuple, as ten thousand of them are one page."""
+
+BucketRow = tuple[int, int, float, float, float, float, float]
+"""start in µs, count, sum, min, max, first, last."""
+
+
+def _instant(at_ms: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=at_ms)
+
+
+async def _rows(connection: Connection, statement: LiteralString, *parameters: object) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(statement, parameters, binary=True)).fetchall()
+
+
+# Times travel as microseconds: exact, as a double holds those of 285 years, and far quicker to take in than timestamps.
+_SENSORS_AFTER = """
+SELECT s.*, (date_part('epoch', t.last_at) * 1e6)::bigint, t.last_value
+FROM (SELECT sensor_no, sensor_id, device_id, name, unit, expected_interval_ms, site_id, unit_id
+      FROM weir.sensor WHERE sensor_id > %s ORDER BY sensor_id LIMIT %s) s
+LEFT JOIN LATERAL (SELECT q.last_at, q.last_value FROM weir_tenant.sensor_states q WHERE q.sensor_no = s.sensor_no) t
+    ON true -- LATERAL: the states of these sensors by their key; a plain join would read all of the tenant's first
+ORDER BY s.sensor_id
+"""
+_SENSOR_BY_ID = """
+SELECT s.sensor_no, s.sensor_id, s.device_id, s.name, s.unit, s.expected_interval_ms, s.site_id, s.unit_id,
+       (date_part('epoch', t.last_at) * 1e6)::bigint, t.last_value
+FROM weir.sensor s
+LEFT JOIN LATERAL (SELECT q.last_at, q.last_value FROM weir_tenant.sensor_states q WHERE q.sensor_no = s.sensor_no) t
+    ON true
+WHERE s.sensor_id = %s
+"""
+
+
+async def list_sensors(connection: Connection, after: str, limit: int) -> list[SensorRow]:
+    """Sensors with an id greater than `after`, in the order of their ids."""
+    return [_sensor(row) for row in await _rows(connection, _SENSORS_AFTER, after, limit)]
+
+
+async def find_sensor(connection: Connection, sensor_id: str) -> SensorRow | None:
+    """One sensor; None if there is none or it is another tenant's."""
+    if "\0" in sensor_id:  # no text in the database has one
+        return None
+    rows = await _rows(connection, _SENSOR_BY_ID, sensor_id)
+    return _sensor(rows[0]) if rows else None
+
+
+def _sensor(row: tuple[Any, ...]) -> SensorRow:
+    last_at_us = row[8]
+    return SensorRow(*row[:8], None if last_at_us is None else last_at_us // 1_000, row[9])  # type: ignore[call-arg] # 8 columns
+
+
+# The function returns its rows in order, and a scan of it keeps them so.
+_RAW = """
+SELECT (date_part('epoch', r.at) * 1e6)::bigint, r.value, r.seq, (date_part('epoch', r.received_at) * 1e6)::bigint
+FROM weir_tenant.sensor_raw(%s::integer, %s, %s, %s::timestamptz, %s::integer, %s::integer) r
+"""
+
+
+async def raw_page(
+    connection: Connection, sensor_no: int, start_ms: int, end_ms: int, after: tuple[int, int] | None, limit: int
+) -> list[RawRow]:
+    """At most `limit` readings with start <= at < end beyond `after` (at in µs, seq), in the order of (at, seq)."""
+    after_at = None if after is None else _EPOCH + timedelta(microseconds=after[0])
+    after_seq = None if after is None else after[1]
+    return await _rows(connection, _RAW, sensor_no, _instant(start_ms), _instant(end_ms), after_at, after_seq, limit)
+
+
+_ROLLUP = """
+SELECT (date_part('epoch', b.bucket_start) * 1e6)::bigint, b.count, b.sum, b.min, b.max, b.first, b.last
+FROM weir_tenant.sensor_rollup(%s::integer, %s, %s, %s, %s::integer) b
+"""
+
+
+async def rollup_page(
+    connection: Connection, sensor_no: int, resolution: str, start_ms: int, end_ms: int, limit: int
+) -> list[BucketRow]:
+    """At most `limit` buckets with start <= bucket < end, in order, empty ones absent; resolution: of `STEPS_MS`.
+
+    Asked for in spans: the first cannot hold more than `limit` buckets, the next ones widen as the data is sparse. So a page
+    costs what it shows, however long the range is and however much of it must be computed from raw rows.
+    """
+    rows: list[BucketRow] = []
+    span_ms = limit * STEPS_MS[resolution]
+    while start_ms < end_ms and len(rows) < limit:
+        stop_ms = min(end_ms, start_ms + span_ms)
+        wanted = limit - len(rows)
+        rows += await _rows(connection, _ROLLUP, sensor_no, resolution, _instant(start_ms), _instant(stop_ms), wanted)
+        start_ms, span_ms = stop_ms, span_ms * _WIDENING
+    return rows
+
+
+_TIMES = """
+SELECT (date_part('epoch', r.at) * 1e6)::bigint, r.seq
+FROM weir_tenant.sensor_raw(%s::integer, %s, %s, %s::timestamptz, %s::integer, %s::integer) r
+"""
+_FIRST_FROM = """
+SELECT (date_part('epoch', r.at) * 1e6)::bigint
+FROM weir_tenant.sensor_raw(%s::integer, %s, 'infinity', NULL, NULL, 1) r
+"""
+_LAST_BEFORE = "SELECT (date_part('epoch', weir_tenant.sensor_before(%s::integer, %s)) * 1e6)::bigint"
+
+
+async def reading_times(
+    connection: Connection, sensor_no: int, start_ms: int, end_ms: int, after: tuple[int, int] | None, limit: int
+) -> list[tuple[int, int]]:
+    """Times (µs) and seqs of readings, paged as `raw_page` is."""
+    after_at = None if after is None else _EPOCH + timedelta(microseconds=after[0])
+    after_seq = None if after is None else after[1]
+    return await _rows(connection, _TIMES, sensor_no, _instant(start_ms), _instant(end_ms), after_at, after_seq, limit)
+
+
+async def first_time_from(connection: Connection, sensor_no: int, at_ms: int) -> int | None:
+    """Time of the oldest reading at or after a moment."""
+    rows = await _rows(connection, _FIRST_FROM, sensor_no, _instant(at_ms))
+    return rows[0][0] // 1_000 if rows else None
+
+
+async def last_time_before(connection: Connection, sensor_no: int, at_ms: int) -> int | None:
+    """Time of the newest reading before a moment."""
+    rows = await _rows(connection, _LAST_BEFORE, sensor_no, _instant(at_ms))
+    return None if rows[0][0] is None else rows[0][0] // 1_000
+
+
+_CONFLICTS = """
+SELECT (date_part('epoch', c.at) * 1e6)::bigint, c.seq, c.value, c.others
+FROM weir_tenant.sensor_conflicts(%s::integer, %s, %s, %s::integer) c
+"""
+_CONFLICT_COUNTS = """
+SELECT q.sensor_no, count(*) FROM (
+    SELECT c.sensor_no FROM weir_tenant.reading_conflicts c
+    WHERE c.sensor_no = ANY (%s::integer[]) AND c.at >= %s AND c.at < %s GROUP BY c.sensor_no, c.at, c.seq) q
+GROUP BY q.sensor_no
+"""
+
+
+async def conflict_counts(
+    connection: Connection, sensor_nos: Sequence[int], start_ms: int, end_ms: int
+) -> dict[int, int]:
+    """How many identities have several values, by sensor; sensors without are absent."""
+    rows = await _rows(connection, _CONFLICT_COUNTS, list(sensor_nos), _instant(start_ms), _instant(end_ms))
+    return dict(rows)
+
+
+async def conflicts(connection: Connection, sensor_no: int, start_ms: int, end_ms: int, limit: int) -> list[Conflict]:
+    """The first identities with several values, in order."""
+    rows = await _rows(connection, _CONFLICTS, sensor_no, _instant(start_ms), _instant(end_ms), limit)
+    return [Conflict(at_us // 1_000, seq, value, tuple(others)) for at_us, seq, value, others in rows]
+
+
+_QUALITY = """
+SELECT q.sensor_no, sum(q.duplicates)::bigint, sum(q.late)::bigint FROM weir_tenant.quality_hourly q
+WHERE q.sensor_no = ANY (%s::integer[]) AND q.hour >= date_bin('1 hour', %s::timestamptz, 'epoch') AND q.hour < %s
+GROUP BY q.sensor_no
+"""
+
+
+async def quality_counts(
+    connection: Connection, sensor_nos: Sequence[int], start_ms: int, end_ms: int
+) -> dict[int, tuple[int, int]]:
+    """Duplicates and late readings of the hours that overlap the range, by sensor."""
+    rows = await _rows(connection, _QUALITY, list(sensor_nos), _instant(start_ms), _instant(end_ms))
+    return {sensor_no: (duplicates, late) for sensor_no, duplicates, late in rows}
+
+
+_REFUSALS = """
+SELECT s.sensor_no, count(*) FILTER (WHERE d.reason = 'impossible_time'),
+       count(*) FILTER (WHERE d.reason <> 'impossible_time')
+FROM weir_tenant.dead_letters d JOIN weir.sensor s ON s.device_id = d.device_id AND s.name = d.sensor
+WHERE s.sensor_no = ANY (%s::integer[]) AND d.refused_at >= %s AND d.refused_at < %s AND d.replayed_at IS NULL
+GROUP BY s.sensor_no
+"""
+_DEVICE_REFUSALS = """
+SELECT c.device_id, c.reason, sum(c.refused)::bigint, sum(c.kept)::bigint FROM weir_tenant.refusal_counts c
+WHERE c.minute >= date_bin('1 minute', %s::timestamptz, 'epoch') AND c.minute < %s
+GROUP BY c.device_id, c.reason ORDER BY c.device_id, c.reason LIMIT %s
+"""
+
+
+async def sensor_refusals(
+    connection: Connection, sensor_nos: Sequence[int], start_ms: int, end_ms: int
+) -> dict[int, RefusalCounts]:
+    """Dead letters by sensor, of those refused in the range; sensors without are absent."""
+    rows = await _rows(connection, _REFUSALS, list(sensor_nos), _instant(start_ms), _instant(end_ms))
+    return {sensor_no: RefusalCounts(quarantined, rejected) for sensor_no, quarantined, rejected in rows}
+
+
+async def device_refusals(
+    connection: Connection, start_ms: int, end_ms: int, limit: int
+) -> list[tuple[str, str, int, int]]:
+    """Device, reason, refused, kept with their bytes, of the minutes that overlap the range."""
+    return await _rows(connection, _DEVICE_REFUSALS, _instant(start_ms), _instant(end_ms), limit)

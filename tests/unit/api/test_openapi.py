@@ -1,0 +1,119 @@
+"""The description of the API: complete, with examples that are true to their schemas, and readable without a script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from api import models
+from api.app import create_app
+from api.documentation import render
+from core.settings import Settings
+from schemas.errors import Misconfigured
+
+
+def settings(**others: Any) -> Settings:
+    values = {"database_url": SecretStr("postgresql://nobody@127.0.0.1:1/none"), "secret_key": SecretStr("k" * 32)}
+    return Settings(**{**values, **others})
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return create_app(settings()).openapi()
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def examples(content: dict[str, Any]) -> list[tuple[dict[str, Any], Any]]:
+    """Schema and example of every example of a body."""
+    found = []
+    for each in content.values():
+        shown = [named["value"] for named in each.get("examples", {}).values()]
+        shown += [each["example"]] if "example" in each else []
+        found += [(each["schema"], example) for example in shown]
+    return found
+
+
+class TestDocument:
+    def test_it_has_the_operations_of_the_contract(self, document: dict[str, Any]) -> None:
+        assert {name for name, _ in operations(document)} == {
+            "GET /v1/sensors",
+            "GET /v1/sensors/{sensor_id}",
+            "GET /v1/sensors/{sensor_id}/readings",
+            "GET /v1/data-quality",
+            "POST /v1/readings",
+            "GET /livez",
+            "GET /readyz",
+            "GET /metrics",
+        }
+
+    def test_every_response_of_every_operation_has_an_example_that_is_true_to_its_schema(
+        self, document: dict[str, Any]
+    ) -> None:
+        for name, operation in operations(document):
+            for status, response in operation["responses"].items():
+                shown = examples(response["content"])
+                assert shown, f"{name} {status}"
+                for schema, example in shown:
+                    if "$ref" in schema:
+                        model = getattr(models, schema["$ref"].rpartition("/")[2])
+                        model.model_validate(example)
+
+    def test_every_reference_leads_somewhere(self, document: dict[str, Any]) -> None:
+        def references(node: Any) -> Iterator[str]:
+            if isinstance(node, dict):
+                yield from ([node["$ref"]] if "$ref" in node else [])
+                for child in node.values():
+                    yield from references(child)
+            elif isinstance(node, list):
+                for child in node:
+                    yield from references(child)
+
+        known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+        assert set(references(document)) <= known
+
+    def test_every_operation_says_what_it_asks_for_and_how_it_fails(self, document: dict[str, Any]) -> None:
+        for name, operation in operations(document):
+            if " /v1/" in name:
+                assert operation["security"], name
+                assert {"401", "422", "429", "503"} <= set(operation["responses"]), name
+            assert operation["operationId"].isidentifier(), name
+
+    def test_the_operation_ids_are_distinct(self, document: dict[str, Any]) -> None:
+        ids = [operation["operationId"] for _, operation in operations(document)]
+
+        assert len(ids) == len(set(ids))
+
+
+class TestDocs:
+    def test_the_page_shows_every_operation_and_fetches_nothing(self, document: dict[str, Any]) -> None:
+        page = render(document)
+
+        for name, _ in operations(document):
+            assert name.partition(" ")[2] in page
+        assert "<script" not in page
+        assert "src=" not in page
+        assert "http://" not in page
+        assert "https://" not in page
+
+    def test_text_from_the_document_is_escaped(self, document: dict[str, Any]) -> None:
+        spoiled = {**document, "info": {**document["info"], "title": "<b>&"}}
+
+        assert "<h1>&lt;b&gt;&amp; API" in render(spoiled)
+
+
+class TestCreateApp:
+    def test_a_missing_secret_key_is_said_at_once(self) -> None:
+        with pytest.raises(Misconfigured, match="WEIR_SECRET_KEY"):
+            create_app(settings(secret_key=SecretStr("")))
+
+    def test_a_missing_database_url_is_said_at_once(self) -> None:
+        with pytest.raises(Misconfigured, match="WEIR_DATABASE_URL"):
+            create_app(settings(database_url=SecretStr("")))
