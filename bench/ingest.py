@@ -7,7 +7,6 @@ one-reading and with 100-reading messages, and the same rows by staged COPY with
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
 import subprocess
@@ -256,16 +255,3 @@ def run(
                 "worker_peak_mib": round(drained.worker_peak_mib),
                 "first_commit_s": round(drained.first_commit_seconds, 2),
             }
-
-
-def main() -> None:
-    """Run from the command line: `python -m bench.ingest MESSAGES WORKERS`."""
-    messages = int(sys.argv[1]) if len(sys.argv) > 1 else 600_000
-    workers = int(sys.argv[2]) if len(sys.argv) > 2 else 2
-    root = os.environ.get("WEIR_TEST_PG_ROOT")
-    for line in run(messages, messages // 50, 1000, workers, Path(root) if root else None):
-        print(json.dumps(line), flush=True)
-
-
-if __name__ == "__main__":
-    main()

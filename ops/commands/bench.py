@@ -1,0 +1,44 @@
+"""`weir bench`: the benchmarks, as JSON lines with ratios from one run on one machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+PgRoot = Annotated[Path | None, typer.Option(help="Another PostgreSQL tree, such as one with TimescaleDB.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    bench = typer.Typer(help="Measure; every server is started for the run and thrown away.", no_args_is_help=True)
+    app.add_typer(bench, name="bench")
+
+    @bench.command()
+    def ingest(
+        messages: Annotated[int, typer.Option(help="One-reading messages.")] = 600_000,
+        workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+        devices: Annotated[int, typer.Option(help="Devices, one sensor each.")] = 1000,
+        pg_root: PgRoot = None,
+    ) -> None:
+        """From signed Kafka records to committed rows, beside the database's own limit."""
+        from bench import ingest as ingest_bench
+
+        _print(ingest_bench.run(messages, messages // 50, devices, workers, pg_root))
+
+    @bench.command()
+    def growth(
+        largest: Annotated[int, typer.Option(help="Stored rows at the end.")] = 10_000_000, pg_root: PgRoot = None
+    ) -> None:
+        """What a reading costs while the table grows a hundredfold."""
+        from bench import growth as growth_bench
+
+        _print(growth_bench.run((largest // 100, largest // 10, largest), pg_root))
+
+
+def _print(lines: Iterable[dict[str, object]]) -> None:
+    for line in lines:
+        typer.echo(json.dumps(line))
