@@ -47,19 +47,15 @@ class TestSchedule:
         assert len(periods) == len(set(periods))
 
     def test_three_failures_in_a_row_raise_an_alarm_that_a_success_closes(self, scene: Database) -> None:
-        scene.query("REVOKE EXECUTE ON FUNCTION weir.ensure_partitions FROM weir_writer")
-        once = replace(TASKS[TaskName.ENSURE_PARTITIONS], backoff=Backoff(max_attempts=1))
+        scene.query("REVOKE DELETE ON weir.refusal_count FROM weir_writer")
+        once = replace(TASKS[TaskName.CLEAN_UP], backoff=Backoff(max_attempts=1))
         alarms = "SELECT kind, subject, closed_at IS NULL FROM operator_alarms"
 
-        with running_worker(
-            quick(scene), {TaskName.ENSURE_PARTITIONS: once}, [every_second(TaskName.ENSURE_PARTITIONS)]
-        ):
+        with running_worker(quick(scene), {TaskName.CLEAN_UP: once}, [every_second(TaskName.CLEAN_UP)]):
             wait_until(lambda: scene.query(alarms), 20, "the alarm")
             assert len(attempts(scene)) >= 3
-            scene.query("GRANT EXECUTE ON FUNCTION weir.ensure_partitions TO weir_writer")
-            wait_until(
-                lambda: scene.query(alarms) == [("scheduled_job_failing", "ensure_partitions", False)], 20, "its end"
-            )
+            scene.query("GRANT DELETE ON weir.refusal_count TO weir_writer")
+            wait_until(lambda: scene.query(alarms) == [("scheduled_job_failing", "clean_up", False)], 20, "its end")
 
 
 NOW = datetime(2026, 11, 22, 23, 0, tzinfo=UTC)
