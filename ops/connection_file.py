@@ -123,7 +123,9 @@ def write_environment(data_dir: Path, settings: Mapping[str, str]) -> None:
 def _parse(path: Path, content: Mapping[str, Any]) -> State:
     try:
         state = State(**content)
-        return replace(state, tenants=tuple(DemoTenant(**tenant) for tenant in state.tenants))  # type: ignore[arg-type]
+        # A login that this release added gets its password now.
+        passwords = {name: _secret() for name in login_names()} | dict(state.passwords)
+        return replace(state, passwords=passwords, tenants=tuple(DemoTenant(**tenant) for tenant in state.tenants))  # type: ignore[arg-type]
     except TypeError as error:
         msg = f"{path} is damaged or of another release ({error}); restore it or move {path.parent} away"
         raise Misconfigured(msg) from error

@@ -24,11 +24,12 @@ from core.postgres import DatabaseRole
 from core.secrets import Vault
 from core.settings import Settings, load_settings
 from ops import demo
+from ops.commands.migrate import login_name
 from ops.connection_file import Connection, State, load_state, save_state, write_connection, write_environment
 from ops.console import Console
 from ops.embedded.broker import EmbeddedBroker
 from ops.embedded.folder import take_folder
-from ops.embedded.logins import DATABASE, TOOLS, create_database, create_logins, login_of
+from ops.embedded.logins import DATABASE, TOOLS, create_database, create_logins, forget_workers
 from ops.embedded.ports import pick_port, require_free
 from ops.embedded.postgres import EmbeddedPostgres
 from ops.supervisor import Service, Supervisor, command
@@ -41,6 +42,8 @@ _READY_S = 120.0
 _POLL_S = 0.05
 _HTTP_S = 5.0
 _OK = 200
+# Running jobs are put back after this; the supervisor is less patient with its services than the default.
+_DRAIN_S = "5"
 
 _T = TypeVar("_T")
 
@@ -131,10 +134,10 @@ class System:
         await self._timed("tenants", self._bring_tenants())
         await self._timed("broker", self._start_broker())
         self._write_files()
-        await self._timed("api", self._supervisor.start(self._api(), _START_S))
         for number in range(1, self._options.workers + 1):
             await self._supervisor.start(self._role(f"worker-{number}", ["worker"], DatabaseRole.WRITER))
-        await self._supervisor.start(self._role("jobs", ["jobs"], DatabaseRole.WRITER))
+        await self._supervisor.start(self._role("jobs", ["jobs", "--drain-seconds", _DRAIN_S], DatabaseRole.WRITER))
+        await self._timed("api", self._supervisor.start(self._api(), _START_S))
         await self._timed("readiness", self._until_ready())
         if self._options.demo:
             await self._supervisor.start(self._simulator())
@@ -195,9 +198,11 @@ class System:
             self._console.say(f"schema     {len(report.applied)} migrations applied, now at {report.version}")
         if self._database is not None:
             await asyncio.to_thread(create_logins, self._database.superuser_url, self._state.passwords)
+            await asyncio.to_thread(forget_workers, self._admin_url())
+            save_state(self._options.data_dir, self._state)
 
     async def _bring_tenants(self) -> None:
-        owner_url = self._url(login_of(DatabaseRole.OWNER))
+        owner_url = self._url(login_name(DatabaseRole.OWNER))
         if await demo.still_there(owner_url, self._state.tenants):
             return
         tenants = await demo.make(owner_url, Vault.from_secret(self._secret_key))
@@ -243,7 +248,7 @@ class System:
 
     def _write_files(self) -> None:
         tenant, other = self._state.tenants
-        operator_url = self._url(login_of(DatabaseRole.OPERATOR))
+        operator_url = self._url(login_name(DatabaseRole.OPERATOR))
         connection = Connection(self.api_url, self._bootstrap(), operator_url, tenant, other)
         write_environment(self._options.data_dir, self._environment(self._url(TOOLS)))
         write_connection(self._options.data_dir, connection)
@@ -266,7 +271,7 @@ class System:
         is_ready: Callable[[], Awaitable[bool]] | None = None,
     ) -> Service:
         quiet = {"WEIR_LOG_FORMAT": "console", "WEIR_LOG_LEVEL": "WARNING", "PYTHONUNBUFFERED": "1"}
-        own = self._environment(self._url(login_of(role))) | {"WEIR_WORKER_ID": name}
+        own = self._environment(self._url(login_name(role))) | {"WEIR_WORKER_ID": name}
         # -P: a folder of the user's that is called like one of our packages must not be imported instead.
         argv = [sys.executable, "-P", "-m", "ops.cli", *words]
         spawn = command(argv, quiet | dict(os.environ) | own, lambda process: self._console.relay(name, process))

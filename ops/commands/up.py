@@ -20,6 +20,6 @@ def register(app: typer.Typer) -> None:
         no_demo: Annotated[bool, typer.Option("--no-demo", help="Make the demo tenants, but publish nothing.")] = False,
     ) -> None:
         """Run the whole system on this machine, with its own broker and database."""
-        from ops.system import Options, run  # noqa: PLC0415 - `weir --help` must not wait for it
+        from ops.system import Options, run
 
         run(Options(data_dir.resolve(), host, port, workers, demo=not no_demo))

@@ -11,20 +11,16 @@ import psycopg
 from psycopg import sql
 
 from core.postgres import DatabaseRole
+from ops.commands.migrate import login_name, make_logins
 
 DATABASE = "weir"
 # For people's own commands on this machine: a member of every group role.
 TOOLS = "weir_tools"
 
 
-def login_names() -> dict[str, tuple[DatabaseRole, ...]]:
-    """The logins and the group roles that each is a member of."""
-    return {f"{role.value}_login": (role,) for role in DatabaseRole} | {TOOLS: tuple(DatabaseRole)}
-
-
-def login_of(role: DatabaseRole) -> str:
-    """The login of processes that work under a group role."""
-    return f"{role.value}_login"
+def login_names() -> tuple[str, ...]:
+    """Every login that has a password in the data dir."""
+    return (*(login_name(role) for role in DatabaseRole), TOOLS)
 
 
 def create_database(superuser_url: str) -> None:
@@ -42,11 +38,17 @@ def create_logins(superuser_url: str, passwords: Mapping[str, str]) -> None:
         superuser_url: of any database of the server.
         passwords: by login.
     """
-    with psycopg.connect(superuser_url, autocommit=True) as connection, connection.transaction():
-        for name, roles in login_names().items():
-            login = sql.Identifier(name)
-            if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,)).fetchone() is None:
-                connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(login))
-            members = sql.SQL(", ").join(sql.Identifier(role.value) for role in roles)
-            connection.execute(sql.SQL("GRANT {} TO {}").format(members, login))
-            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(login, sql.Literal(passwords[name])))
+    make_logins(superuser_url, {role: passwords[login_name(role)] for role in DatabaseRole})
+    tools, roles = sql.Identifier(TOOLS), sql.SQL(", ").join(sql.Identifier(role.value) for role in DatabaseRole)
+    with psycopg.connect(superuser_url, autocommit=True) as connection:
+        if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (TOOLS,)).fetchone() is None:
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(tools))
+        connection.execute(sql.SQL("GRANT {} TO {}").format(roles, tools))
+        verifier = connection.pgconn.encrypt_password(passwords[TOOLS].encode(), TOOLS.encode(), b"scram-sha-256")
+        connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(tools, sql.Literal(verifier.decode())))
+
+
+def forget_workers(owner_url: str) -> None:
+    """Drop the reports of the last run's workers: a fresh one would make the system look ready before it is."""
+    with psycopg.connect(owner_url, autocommit=True) as connection:
+        connection.execute("DELETE FROM weir.worker_heartbeat")
