@@ -1,0 +1,142 @@
+"""`weir simulate`: realistic devices, publishing to a running system.
+
+Border: options in, lines out. The devices are `ops.simulator`'s; `run_simulation` is also what `weir up` feeds the demo
+tenant with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from core.clock import monotonic_s
+from core.kafka import Topic, topic_name
+from core.settings import Settings, load_settings
+from ops.connection_file import load_state
+from ops.embedded import private_json
+from ops.simulator.feed import Tally, run_simulation
+from ops.simulator.roster import Access, recruit
+from ops.simulator.scenarios import DEFAULT_SCENARIO, SCENARIOS
+from schemas.errors import Misconfigured
+
+__all__ = ["Tally", "register", "run_simulation"]
+
+_REPORT_EVERY_S = 3.0
+_MS_PER = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def simulate(
+        *,
+        tenants: Annotated[int, typer.Option(min=1, help="number of tenants")] = 1,
+        devices: Annotated[int, typer.Option(min=1, help="devices per tenant, three sensors each")] = 1,
+        rate: Annotated[float, typer.Option(help="readings per second of all devices together")] = 10.0,
+        seconds: Annotated[float | None, typer.Option(help="stop after so long; default: Ctrl-C")] = None,
+        scenario: Annotated[str, typer.Option(help="what goes wrong; see --list-scenarios")] = DEFAULT_SCENARIO,
+        seed: Annotated[int, typer.Option(help="the same seed repeats the same readings")] = 1,
+        backfill: Annotated[str, typer.Option(help="send so much of the past first, one reading a minute")] = "0s",
+        data_dir: Annotated[Path, typer.Option(help="where `weir up` keeps connection.json")] = Path(".weir"),
+        list_scenarios: Annotated[bool, typer.Option("--list-scenarios", help="list the scenarios and exit")] = False,
+    ) -> None:
+        """Publish what realistic devices would: cycles, defrost, doors, failures, late uploads, duplicates."""
+        if list_scenarios:
+            _list_scenarios()
+            return
+        _check(scenario, rate, seconds)
+        options = {"scenario": scenario, "rate": rate, "seconds": seconds, "tenants": tenants, "seed": seed}
+        asyncio.run(_simulate(data_dir, devices, {**options, "backfill_ms": parse_duration_ms(backfill)}))
+
+
+def parse_duration_ms(text: str) -> int:
+    """Milliseconds of a duration in Prometheus style, such as `24h` or `1h30m`.
+
+    Raises:
+        Misconfigured: it is not one.
+    """
+    if not re.fullmatch(r"(\d+(ms|s|m|h|d))+", text):
+        msg = f"{text!r} is not a duration; expected for example 30s, 15m, 24h or 1h30m"
+        raise Misconfigured(msg)
+    return sum(int(count) * _MS_PER[unit] for count, unit in re.findall(r"(\d+)(ms|s|m|h|d)", text))
+
+
+def _list_scenarios() -> None:
+    width = max(len(name) for name in SCENARIOS)
+    for scenario in SCENARIOS.values():
+        print(f"{scenario.name:<{width}}  {scenario.summary}")
+
+
+def _check(scenario: str, rate: float, seconds: float | None) -> None:
+    if scenario not in SCENARIOS:
+        msg = f"no scenario is named {scenario!r}; expected one of {', '.join(SCENARIOS)}"
+        raise Misconfigured(msg)
+    if rate <= 0 or (seconds is not None and seconds <= 0):
+        msg = f"--rate and --seconds must be above 0, got {rate:g} and {seconds}"
+        raise Misconfigured(msg)
+
+
+async def _simulate(data_dir: Path, devices: int, options: Mapping[str, Any]) -> None:
+    settings = load_settings()
+    connection = private_json.read(data_dir / "connection.json")
+    access = _access(data_dir, connection, settings)
+    credentials = await recruit(data_dir, connection, access, options["tenants"], devices)
+    bootstrap = str(connection["kafka_bootstrap"]) if connection else settings.kafka_bootstrap
+    topic = topic_name(settings.topic_prefix, Topic.READINGS)
+    print(f"{len(credentials)} devices publish to {topic} at {bootstrap}; scenario {options['scenario']}", flush=True)
+    tally, stop = Tally(), _stop_on_signals()
+    began = monotonic_s()
+    reporter = asyncio.create_task(_report(tally))
+    try:
+        await run_simulation(credentials, bootstrap, topic, stop=stop, tally=tally, **options)
+    finally:
+        reporter.cancel()
+    print(_summary(tally, monotonic_s() - began), flush=True)
+
+
+def _access(data_dir: Path, connection: Mapping[str, Any] | None, settings: Settings) -> Access:
+    """How to create devices: the settings, or what the data dir knows."""
+    database_url = settings.database_url.get_secret_value()
+    secret_key = settings.secret_key.get_secret_value()
+    if connection is not None:
+        database_url = database_url or str(connection["database_url"])
+        if not secret_key and (data_dir / "state.json").exists():
+            secret_key = load_state(data_dir).secret_key
+    return Access(database_url, secret_key)
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _report(tally: Tally) -> None:
+    before, since = 0, monotonic_s()
+    with suppress(asyncio.CancelledError):
+        while True:
+            await asyncio.sleep(_REPORT_EVERY_S)
+            now = monotonic_s()
+            rate = (tally.readings - before) / (now - since)
+            before, since = tally.readings, now
+            print(f"{_counts(tally)}, {rate:.1f} readings/s", flush=True)
+
+
+def _counts(tally: Tally) -> str:
+    return f"{tally.readings} readings in {tally.records} records, {tally.late} late, {tally.duplicates} duplicates"
+
+
+def _summary(tally: Tally, took_s: float) -> str:
+    text = f"sent {_counts(tally)} in {took_s:.1f} s ({tally.readings / took_s:.1f} readings/s)"
+    if tally.retried or tally.unconfirmed:
+        text += f"; {tally.retried} records sent again, {tally.unconfirmed} never confirmed by the broker"
+    return text
