@@ -15,6 +15,8 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from schemas.errors import Transient
 
+_BOOTSTRAP_MS = 5_000
+
 
 class Topic(StrEnum):
     """The topics of INTERFACES §3, without the prefix of the settings."""
@@ -42,7 +44,9 @@ def topic_name(prefix: str, topic: Topic) -> str:
 
 def _admin(bootstrap: str) -> KafkaAdminClient:
     try:
-        return KafkaAdminClient(bootstrap_servers=bootstrap.split(","), request_timeout_ms=10_000)
+        return KafkaAdminClient(
+            bootstrap_servers=bootstrap.split(","), bootstrap_timeout_ms=_BOOTSTRAP_MS, request_timeout_ms=10_000
+        )
     except (KafkaError, OSError, ValueError) as exc:
         msg = f"no Kafka broker answers at {bootstrap} ({type(exc).__name__}); start it or correct WEIR_KAFKA_BOOTSTRAP"
         raise Transient(msg) from exc

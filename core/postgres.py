@@ -95,6 +95,19 @@ def open_pool(
     )
 
 
+async def require_connection(url: str) -> None:
+    """Connect once, outside any pool, to learn why it does not work.
+
+    Raises:
+        Transient: it does not; the message says which server, why and what to change.
+    """
+    try:
+        connection = await AsyncConnection.connect(url, connect_timeout=_CONNECT_TIMEOUT_S)
+    except psycopg.OperationalError as exc:
+        raise Transient(explain_connection_error(exc, url)) from exc
+    await connection.close()
+
+
 @asynccontextmanager
 async def tenant_transaction(pool: Pool, tenant_id: str) -> AsyncIterator[Connection]:
     """A read transaction that sees one tenant only: the views and policies filter by the setting made here."""

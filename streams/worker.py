@@ -30,7 +30,7 @@ from core import kafka
 from core.clock import SystemClock, monotonic_s
 from core.kafka import Topic, topic_name
 from core.metrics import WorkerCounters
-from core.postgres import DatabaseRole, Pool, is_transient, open_pool
+from core.postgres import DatabaseRole, Pool, is_transient, open_pool, require_connection
 from core.secrets import Vault
 from core.settings import Settings
 from schemas.errors import Transient, WeirError
@@ -114,6 +114,7 @@ class Worker:
         """Come up as soon as database, schema, broker and topic are there; say what is missing until then."""
         while True:
             try:
+                await require_connection(self._settings.database_url.get_secret_value())
                 async with pool.connection() as connection:
                     await require_schema(connection)
                 await asyncio.to_thread(
@@ -127,9 +128,7 @@ class Worker:
             except Exception as exc:
                 if not is_transient(exc):
                     raise
-                log.warning(
-                    "worker.waiting", problem="the database cannot be reached; start it or correct WEIR_DATABASE_URL"
-                )
+                log.warning("worker.waiting", problem=f"the database does not answer ({type(exc).__name__})")
             else:
                 return
             await asyncio.sleep(_START_RETRY_S)

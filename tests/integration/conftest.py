@@ -76,7 +76,7 @@ def own_database(own_postgres: EmbeddedPostgres) -> Iterator[Database]:
         yield database
 
 
-def _new_broker() -> Broker:
+def new_broker() -> Broker:
     if os.environ.get("WEIR_TEST_BROKER", "embedded") == "kafka":
         from tests.integration.kafka_server import ApacheKafka
 
@@ -87,7 +87,7 @@ def _new_broker() -> Broker:
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
     """A broker for all tests; one that stops it starts it again and makes its topics anew."""
-    broker = _new_broker()
+    broker = new_broker()
     broker.start()
     yield broker
     broker.stop()
