@@ -21,7 +21,7 @@ from pathlib import Path
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from ops.embedded.lifeline import dies_with_parent, wait_until
+from ops.embedded.lifeline import tied, wait_until
 from ops.embedded.ports import LOOPBACK, accepts_connections, pick_port
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -112,12 +112,11 @@ class ApacheKafka:
             self._format_storage(libraries)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
-                [*self._java(libraries), "kafka.Kafka", str(self._properties)],
+                tied([*self._java(libraries), "kafka.Kafka", str(self._properties)], signal.SIGKILL),
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=dies_with_parent(signal.SIGKILL),  # noqa: PLW1509 - calls prctl and getppid only
             )
         self._wait_until_ready()
 

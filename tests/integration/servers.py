@@ -23,6 +23,7 @@ from accounts import provisioning
 from accounts.provisioning import DeviceCredentials
 from core.postgres import DatabaseRole
 from core.secrets import Vault
+from ops.embedded.lifeline import tied
 from sinks.timescale.migrate import Engine, migrate
 
 SECRET_KEY = "integration-tests-only-" + "k" * 32
@@ -129,7 +130,10 @@ class WorkerProcess:
         """Start it; it waits for its servers by itself."""
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ops.cli", "worker"], env=dict(self.environment), stdout=log, stderr=log
+                tied([sys.executable, "-m", "ops.cli", "worker"], signal.SIGKILL),
+                env=dict(self.environment),
+                stdout=log,
+                stderr=log,
             )
         return self
 
