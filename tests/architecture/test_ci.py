@@ -1,0 +1,156 @@
+"""`.ci/run` is green only when both lanes ran what they are for, and red for every way in which one did not.
+
+The real script runs over a small project with the same entry points; Java and Maven are stand-ins, as nothing is built.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.tree import ROOT
+
+PASSES = "def test_{name}() -> None:\n    pass\n"
+SUITES = {
+    "tests/unit/test_some.py": PASSES.format(name="unit"),
+    "tests/architecture/test_some.py": PASSES.format(name="architecture"),
+    "tests/deployment/test_some.py": PASSES.format(name="deployment"),
+    "tests/integration/test_stream_readings.py": PASSES.format(name="stream"),
+    "tests/integration/test_kafka_server.py": """\
+import os
+import pytest
+
+@pytest.mark.skipif(os.environ.get("WEIR_TEST_BROKER") != "kafka", reason="runs in the Apache Kafka lane")
+def test_kafka() -> None:
+    pass
+""",
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project whose lanes pass."""
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    for name, text in SUITES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "--import-mode=importlib"\n')
+    (tmp_path / "Makefile").write_text("test:\n\t@.venv/bin/python -m pytest tests\n")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (tmp_path / ".venv" / "bin" / "python").chmod(0o755)
+    for name, output in {"java": 'openjdk version "17.0.1"', "mvn": ""}.items():
+        program = tmp_path / "programs" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\necho '{output}' >&2\n")
+        program.chmod(0o755)
+    return tmp_path
+
+
+def run(project: Path) -> tuple[int, list[str]]:
+    """Exit status and lines of `.ci/run`."""
+    environment = {**os.environ, "PATH": f"{project / 'programs'}:{os.environ['PATH']}", "WEIR_KAFKA_BOOTSTRAP": "x:1"}
+    done = subprocess.run(  # noqa: S603 - our own script
+        [str(project / ".ci" / "run")], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    return done.returncode, (done.stdout + done.stderr).splitlines()
+
+
+def add(project: Path, name: str, text: str) -> None:
+    (project / name).write_text(text)
+
+
+def test_a_green_run_counts_both_lanes_in_its_last_line(project: Path) -> None:
+    status, lines = run(project)
+
+    assert status == 0, "\n".join(lines)
+    assert lines[-3:] == [
+        "make test: 4 passed, 0 failed, 1 skipped",
+        "Apache Kafka: 2 passed, 0 failed, 0 skipped",
+        "6 passed, 0 failed, 1 skipped",
+    ]
+
+
+def test_a_failing_test_fails_the_run(project: Path) -> None:
+    add(project, "tests/unit/test_broken.py", "def test_broken() -> None:\n    assert False\n")
+
+    status, lines = run(project)
+
+    assert status == 1
+    assert "make test: failure in tests.unit.test_broken::test_broken" in lines
+
+
+def test_a_test_that_fails_on_kafka_only_fails_the_run(project: Path) -> None:
+    test = "import os\n\ndef test_broker() -> None:\n    assert 'WEIR_TEST_BROKER' not in os.environ\n"
+    add(project, "tests/integration/test_broken.py", test)
+
+    status, lines = run(project)
+
+    assert status == 1
+    assert "make test: 5 passed, 0 failed, 1 skipped" in lines
+    assert "Apache Kafka: failure in tests.integration.test_broken::test_broker" in lines
+
+
+def test_an_error_in_a_fixture_fails_the_run(project: Path) -> None:
+    fixture = "import pytest\n\n@pytest.fixture(autouse=True)\ndef broker() -> None:\n    raise RuntimeError\n"
+    add(project, "tests/integration/conftest.py", fixture)
+
+    status, lines = run(project)
+
+    assert status == 1
+    assert "Apache Kafka: nothing of tests.integration.test_kafka_server ran" in lines
+
+
+def test_a_gate_that_fails_before_the_tests_fails_the_run(project: Path) -> None:
+    add(project, "Makefile", "test:\n\t@false\n")
+
+    status, lines = run(project)
+
+    assert status != 0
+    assert "make test: no test ran" in lines
+
+
+def test_a_kafka_lane_that_skips_everything_fails_the_run(project: Path) -> None:
+    skipped = "import pytest\n\npytestmark = pytest.mark.skipif(True, reason='runs in the Apache Kafka lane')\n\n"
+    add(project, "tests/integration/test_kafka_server.py", skipped + PASSES.format(name="kafka"))
+
+    status, lines = run(project)
+
+    assert status == 1
+    assert "Apache Kafka: nothing of tests.integration.test_kafka_server ran" in lines
+
+
+def test_a_skip_for_a_reason_of_its_own_fails_the_run(project: Path) -> None:
+    skipped = "import pytest\n\npytestmark = pytest.mark.skipif(True, reason='flaky')\n\n"
+    add(project, "tests/unit/test_flaky.py", skipped + PASSES.format(name="flaky"))
+
+    status, lines = run(project)
+
+    assert status == 1
+    assert "make test: skipped tests.unit.test_flaky::test_flaky: flaky" in lines
+
+
+def test_a_lane_without_any_test_fails_the_run(project: Path) -> None:
+    shutil.rmtree(project / "tests" / "integration")
+    (project / "tests" / "integration").mkdir()
+
+    status, lines = run(project)
+
+    assert status == 1
+    assert "Apache Kafka: no test ran" in lines
+    assert "make test: nothing of tests.integration. ran" in lines
+
+
+def test_a_report_of_an_earlier_run_does_not_count(project: Path) -> None:
+    run(project)
+    add(project, "Makefile", "test:\n\t@true\n")
+
+    status, lines = run(project)
+
+    assert status == 1
+    assert "make test: no test ran" in lines
