@@ -71,7 +71,8 @@ def _identity_keys(sensor_no: NDArray[np.int32], at_ms: NDArray[np.int64], seq: 
     if sensors * times * seqs > _KEYS:
         return _ranks(sensor_no, at_ms, seq)
     sensor, at, number = (column - low for column, low in zip(columns, lows, strict=True))
-    return (sensor * times + at) * seqs + number
+    key: NDArray[np.int64] = (sensor * times + at) * seqs + number
+    return key
 
 
 def _ranks(sensor_no: NDArray[np.int32], at_ms: NDArray[np.int64], seq: NDArray[np.int32]) -> NDArray[np.int64]:
