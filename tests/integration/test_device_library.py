@@ -333,6 +333,22 @@ def test_a_close_does_not_wait_for_a_broker_that_is_away() -> None:
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("weir-device")] == []
 
 
+def test_a_close_with_a_record_in_flight_leaves_no_thread_behind(
+    broker: Broker, topic_prefix: str, topic: str, tmp_path: Path
+) -> None:
+    device = publisher(broker, topic, tmp_path)
+    device.publish("air", 1.0)
+    assert device.flush(DEADLINE_S).buffered == 0
+    broker.stop()
+    device.publish("air", 2.0)
+
+    assert device.close(timeout_s=0.3).buffered == 1
+
+    assert [thread.name for thread in threading.enumerate() if "kafka" in thread.name or "weir" in thread.name] == []
+    broker.start()
+    ensure_topics(broker.bootstrap, topic_prefix, PARTITIONS)
+
+
 def weir_publish(
     broker: Broker, topic: str, *arguments: str, stdin: str | None = None
 ) -> subprocess.CompletedProcess[str]:

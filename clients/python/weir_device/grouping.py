@@ -10,7 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from weir_device.buffer import Position
-from weir_device.wire import CONTENT_TYPES, MAX_RECORD_BYTES, Entry, Kind, Record, joined_bytes, readings_record
+from weir_device.wire import CONTENT_TYPES, Entry, Kind, Record, joined_bytes, readings_record
+
+GROUP_BYTES = 256 * 1024
+"""A group is sent again whole if its acknowledgement does not come in time, so slow links must manage one."""
 
 RECORD_OVERHEAD = 512
 """Bytes that key, headers and framing of a record take at most: device ids are limited to 128 characters."""
@@ -55,14 +58,14 @@ class _Packer:
         if len(self.open_readings) == self.max_batch_readings:
             self.close_record()
         size = joined_bytes(self.open_bytes + len(data), len(self.open_readings) + 1)
-        if self.closed_bytes + size > MAX_RECORD_BYTES:
+        if self.closed_bytes + size > GROUP_BYTES:
             return False
         self.open_readings.append(data)
         self.open_bytes += len(data)
         return True
 
     def _add_record(self, record: Record) -> bool:
-        if self.records and self.closed_bytes + len(record.value) > MAX_RECORD_BYTES:
+        if self.records and self.closed_bytes + len(record.value) > GROUP_BYTES:
             return False
         self.records.append(record)
         self.closed_bytes += len(record.value) + RECORD_OVERHEAD

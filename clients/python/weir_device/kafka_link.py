@@ -36,7 +36,7 @@ METADATA_TIMEOUT_S = 2.0
 DELIVERY_TIMEOUT_S = 120.0
 _POLL_S = 0.2
 _ABANDON_TIMEOUT_S = 2.0
-_BATCH_BYTES = 1_000_000  # a group (at most 900 KiB and framing) is one batch; below max_request_size, 1 MiB
+_BATCH_BYTES = 1_000_000  # a group (256 KiB, or one record of 900 KiB) is one batch; max_request_size is 1 MiB
 
 _OURS: Mapping[str, object] = {
     "acks": "all",
@@ -46,7 +46,11 @@ _OURS: Mapping[str, object] = {
     "delivery_timeout_ms": int(DELIVERY_TIMEOUT_S * 1000),
     "max_block_ms": int(METADATA_TIMEOUT_S * 1000),
 }
-_DEFAULTS: Mapping[str, object] = {"reconnect_backoff_max_ms": 5_000, "metrics_enabled": False}
+_DEFAULTS: Mapping[str, object] = {
+    "reconnect_backoff_max_ms": 5_000,
+    "request_timeout_ms": 60_000,  # the time that a full group may take to be sent: 256 KiB at 35 kbit/s
+    "metrics_enabled": False,
+}
 _RESERVED = frozenset(_OURS) | {
     "bootstrap_servers",
     "bootstrap_timeout_ms",
@@ -133,7 +137,7 @@ class KafkaLink:
         self._client: _Client | None = None
         self._producer: _Producer | None = None
 
-    def deliver(self, records: Sequence[Record], is_stopping: Callable[[], bool]) -> None:
+    def deliver(self, records: Sequence[Record], gives_up: Callable[[], bool]) -> None:
         """Send records, in order, and return once all are acknowledged by all in-sync replicas.
 
         Raises:
@@ -141,11 +145,11 @@ class KafkaLink:
         """
         try:
             producer = self._connected()
-            if is_stopping():
+            if gives_up():
                 msg = "stopped before anything was sent"
                 raise DeliveryFailed(msg)
             futures = [self._send(producer, record) for record in records]
-            _wait(producer, is_stopping)
+            _wait(producer, gives_up)
             for future in futures:
                 if future.failed():
                     raise future.exception
@@ -189,7 +193,7 @@ class KafkaLink:
         return producer.send(self._topic, record.value, key=self._key, headers=headers)
 
 
-def _wait(producer: _Producer, is_stopping: Callable[[], bool]) -> None:
+def _wait(producer: _Producer, gives_up: Callable[[], bool]) -> None:
     """Until everything sent has an outcome.
 
     Raises:
@@ -200,7 +204,7 @@ def _wait(producer: _Producer, is_stopping: Callable[[], bool]) -> None:
         try:
             producer.flush(timeout=_POLL_S)
         except KafkaTimeoutError:
-            if is_stopping() or time.monotonic() > deadline:
+            if gives_up() or time.monotonic() > deadline:
                 raise
         else:
             return

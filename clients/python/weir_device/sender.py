@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from weir_device.buffer import Buffer
@@ -24,17 +25,21 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 SYNC_INTERVAL_S = 1.0
+SILENCE_S = 5.0
 
 
 class Link(Protocol):
     """A way to the broker; used by the sending thread alone."""
 
-    def deliver(self, records: Sequence[Record], is_stopping: Callable[[], bool]) -> None:
-        """Return once the broker has all records, in order; raise DeliveryFailed if that is not certain."""
+    def deliver(self, records: Sequence[Record], gives_up: Callable[[], bool]) -> None:
+        """Return once the broker has all records, in order; raise DeliveryFailed if that is not certain.
+
+        `gives_up` is asked several times a second while waiting; once true, the delivery fails.
+        """
         ...
 
     def interrupt(self) -> None:
-        """Make a waiting `deliver` fail soon; called by another thread, which has made `is_stopping` true before."""
+        """Make a waiting `deliver` fail soon; called by another thread, which has made `gives_up` true before."""
         ...
 
     def close(self) -> None:
@@ -141,8 +146,9 @@ class Sender:
     def _deliver(self, group: Group) -> None:
         """Send a group until it is acknowledged or the publisher stops."""
         for pause_s in _pauses():
+            started_s = time.monotonic()
             try:
-                self._link.deliver(group.records, self._stopping.is_set)
+                self._link.deliver(group.records, partial(self._gives_up, started_s))
             except DeliveryFailed as exc:
                 self._note_failure(str(exc))
                 if self._stopping.wait(pause_s):
@@ -150,6 +156,12 @@ class Sender:
             else:
                 self._note_delivery(group)
                 return
+
+    def _gives_up(self, started_s: float) -> bool:
+        """Whether to end a delivery; one that takes long is no failure yet, but is said."""
+        if self.progress.last_error is None and time.monotonic() - started_s > SILENCE_S:
+            self._note_failure(f"no acknowledgement for {SILENCE_S:g} s")
+        return self._stopping.is_set()
 
     def _note_failure(self, error: str) -> None:
         with self._condition:

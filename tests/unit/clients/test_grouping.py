@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 
 from weir_device.buffer import Position
-from weir_device.grouping import RECORD_OVERHEAD, Group, next_group
+from weir_device.grouping import GROUP_BYTES, RECORD_OVERHEAD, Group, next_group
 from weir_device.wire import MAX_RECORD_BYTES, Entry, reading_entry, record_entry
 
 
@@ -62,8 +62,8 @@ def test_a_group_never_exceeds_what_one_batch_holds() -> None:
         count += group.readings
 
     assert count == 20_000
-    assert max(sizes) <= MAX_RECORD_BYTES + RECORD_OVERHEAD
-    assert min(sizes[:-1]) > MAX_RECORD_BYTES - 1_000  # and is filled
+    assert max(sizes) <= GROUP_BYTES + RECORD_OVERHEAD
+    assert min(sizes[:-1]) > GROUP_BYTES - 1_000  # and is filled
 
 
 def test_the_greatest_record_travels_alone() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from weir_device import BufferFull, DevicePublisher, PublisherClosed, PublisherFailed
+from weir_device import BufferFull, DevicePublisher, PublisherClosed, PublisherFailed, sender
 from weir_device.errors import DeliveryFailed
 from weir_device.wire import Record
 
@@ -25,20 +26,30 @@ class GatedLink:
         self.attempts = 0
         self.records: list[Record] = []
         self.bug: Exception | None = None
+        self.hangs = False
         self.closed = False
         if up:
             self.up.set()
 
-    def deliver(self, records: Sequence[Record], is_stopping: Callable[[], bool]) -> None:
+    def deliver(self, records: Sequence[Record], gives_up: Callable[[], bool]) -> None:
         self.attempts += 1
         if self.bug is not None:
             raise self.bug
+        if self.hangs:
+            self.wait_silently(gives_up)
         if not self.up.is_set():
             self.refused.set()
             msg = "the broker is away"
             raise DeliveryFailed(msg)
         self.records.extend(records)
         self.delivered.set()
+
+    def wait_silently(self, gives_up: Callable[[], bool]) -> None:
+        """Neither deliver nor fail, as a broker that hangs."""
+        while not self.up.wait(0.01):
+            if gives_up():
+                msg = "given up"
+                raise DeliveryFailed(msg)
 
     def interrupt(self) -> None:
         pass
@@ -152,6 +163,24 @@ def test_a_flush_without_a_broker_ends_in_time_and_says_what_waits(buffer_dir: P
     assert (report.delivered, report.buffered) == (0, 1)
     assert 1 <= link.attempts <= 7  # pauses of at least 0.05 s: one at once, six more in 0.3 s
     device.close(timeout_s=0)
+
+
+def test_a_broker_that_hangs_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(sender, "SILENCE_S", 0.05)
+    link = GatedLink(up=False)
+    link.hangs = True
+    with publisher(link) as device:
+        device.publish("air", 1.0)
+        deadline = time.monotonic() + DEADLINE_S
+        while device.stats.last_error is None:
+            assert time.monotonic() < deadline
+        assert device.stats.last_error == "no acknowledgement for 0.05 s"
+        link.up.set()
+        device.flush(DEADLINE_S)
+
+        assert device.stats.last_error is None
+    assert link.attempts == 1
+    assert caplog.text.count("Kafka does not take readings") == 1
 
 
 def test_the_next_publisher_sends_what_the_last_one_could_not(tmp_path: Path) -> None:
