@@ -94,3 +94,13 @@ def test_the_owner_owns_it_and_only_the_writer_works_with_it(database: Database)
 
     assert owners == [("weir_owner",)]
     assert users == [("weir_writer",)]
+
+
+def test_the_tables_may_be_touched_under_any_search_path(database: Database) -> None:
+    prepare(database)
+    put(database, "a")
+
+    database.query("UPDATE weir_jobs.procrastinate_jobs SET status = 'cancelled'")
+    database.query("DELETE FROM weir_jobs.procrastinate_jobs")
+
+    assert database.query("SELECT count(*) FROM jobs") == [(0,)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -119,6 +120,41 @@ class TestRescue:
             assert states(scene) == ["doing"]
             signal_jobs(scene, "go")
             wait_for_state(scene, "succeeded")
+
+    def test_a_worker_that_was_only_stopped_works_on_after_its_job_was_rescued(
+        self, scene: Database, new_process: NEW_PROCESS
+    ) -> None:
+        put(scene, "a", until="go")
+        process = new_process(scene.writer_url)
+        wait_for_trace(scene, "a", "start")
+        process.process.send_signal(signal.SIGSTOP)
+        with running_worker(quick(scene), RESCUED_SCENE, [every_second(TaskName.RESCUE_STALLED_JOBS, exclusive=False)]):
+            wait_until(lambda: trace(scene) == [("a", "start")] * 2, 20, "a second start")
+            signal_jobs(scene, "go")
+            wait_until(lambda: states(scene)[0] == "succeeded", 20, "the rescued job")
+
+        process.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: "job_ended_elsewhere" in process.log(), 20, "the stopped worker to notice")
+        put(scene, "b")
+
+        wait_for_trace(scene, "b", "end")
+        assert states(scene)[0] == "succeeded"
+
+    def test_a_job_whose_end_could_not_be_written_is_taken_up_again(self, scene: Database) -> None:
+        put(scene, "a", until="go")
+        rescuing = [every_second(TaskName.RESCUE_STALLED_JOBS, exclusive=False)]
+        with running_worker(quick(scene), RESCUED_SCENE, rescuing):
+            wait_for_trace(scene, "a", "start")
+            scene.query("REVOKE EXECUTE ON FUNCTION weir_jobs.procrastinate_finish_job_v1 FROM weir_writer")
+            signal_jobs(scene, "go")
+            wait_for_trace(scene, "a", "end")
+            wait_until(lambda: scene.query(_STARTED_OVER), 20, "a new life of the worker")
+            scene.query("GRANT EXECUTE ON FUNCTION weir_jobs.procrastinate_finish_job_v1 TO weir_writer")
+
+            wait_until(lambda: states(scene)[0] == "succeeded", 30, "the job")
+
+
+_STARTED_OVER = "SELECT 1 FROM weir_jobs.procrastinate_workers WHERE id > 1"
 
 
 class TestOutages:
