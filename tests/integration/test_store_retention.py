@@ -198,6 +198,7 @@ def test_a_run_that_was_interrupted_after_freezing_is_finished_by_the_next(datab
         await advance_horizons(scene.writer, NOW)
         async with scene.maintenance.connection() as connection, refresher(connection):
             await retention._freeze(connection, scene.engine, retention.RetentionReport())
+        await scene.write(*readings_of([2], GONE, seed=2))  # marks hours whose frozen neighbours still have their rows
         await assert_rollups_as_before(scene)
         await refresh_all(scene)
         report = await drop_expired(scene.maintenance, scene.engine)
