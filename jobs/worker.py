@@ -112,7 +112,7 @@ class JobWorker:
             await self._work(engine, stop)
         except (Misconfigured, Transient, PoolTimeout) as exc:
             return str(exc)
-        except (ConnectorException, psycopg.OperationalError) as exc:
+        except (ConnectorException, psycopg.OperationalError, psycopg.InterfaceError) as exc:
             cause = exc.__cause__ or exc
             if not isinstance(cause, psycopg.Error):
                 return str(cause)

@@ -48,7 +48,7 @@ def open_producer(bootstrap: str) -> KafkaProducer:
             acks="all",
             linger_ms=5,
             max_request_size=_MAX_RECORD_BYTES,
-            bootstrap_timeout_ms=10_000,
+            bootstrap_timeout_ms=5_000,
             max_block_ms=15_000,
             request_timeout_ms=10_000,
             delivery_timeout_ms=20_000,

@@ -6,16 +6,19 @@ import base64
 import json
 import re
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
+import psycopg
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from core.clock import now_ms
+from core.postgres import explain_connection_error
 from core.settings import load_settings
 from schemas.errors import Misconfigured, Transient
 from sinks.replay import ReplayReport, open_producer, replay
@@ -53,7 +56,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="dead-letters")
 
 
-def list_command(  # noqa: PLR0917 - the options of a command
+def list_command(
     tenant: TenantOption = None,
     device: DeviceOption = None,
     reason: ReasonOption = None,
@@ -63,7 +66,7 @@ def list_command(  # noqa: PLR0917 - the options of a command
 ) -> None:
     """List what was refused, the newest first."""
     which = Filter(tenant_id=tenant, device_id=device, reason=reason, since=parse_since(since, now_ms()))
-    with closing(_session()) as session:
+    with _session() as session:
         letters = list_letters(session, which, limit)
     if as_json:
         for letter in letters:
@@ -77,7 +80,7 @@ def show_command(
     as_json: Annotated[bool, typer.Option("--json", help="As a JSON object, bytes in base64.")] = False,
 ) -> None:
     """Show one with its coordinates, headers and bytes."""
-    with closing(_session()) as session:
+    with _session() as session:
         found = find(session, dead_letter_id)
     if found is None:
         msg = f"there is no dead letter {dead_letter_id}; `weir dead-letters list` shows those there are"
@@ -96,7 +99,7 @@ def show_command(
     print(f"{'value:':<20}{preview(original.value)}")
 
 
-def replay_command(  # noqa: PLR0917 - the options of a command
+def replay_command(
     ids: Annotated[list[int] | None, typer.Argument(help="Numbers of dead letters.")] = None,
     tenant: TenantOption = None,
     device: DeviceOption = None,
@@ -115,7 +118,7 @@ def replay_command(  # noqa: PLR0917 - the options of a command
     settings = load_settings()
     since_time = parse_since(since, now_ms())
     which = Filter(tuple(ids or ()), tenant, device, reason, since_time, waiting_only=not again)
-    with closing(_session()) as session:
+    with _session() as session:
         extent = measure(session, which)
         _tell_skipped(session, which, extent)
         if extent.records == 0:
@@ -128,8 +131,14 @@ def replay_command(  # noqa: PLR0917 - the options of a command
     _print_report(report, extent)
 
 
-def _session() -> Session:
-    return open_session(load_settings().database_url.get_secret_value())
+@contextmanager
+def _session() -> Iterator[Session]:
+    url = load_settings().database_url.get_secret_value()
+    with closing(open_session(url)) as session:
+        try:
+            yield session
+        except psycopg.OperationalError as exc:
+            raise Transient(explain_connection_error(exc, url)) from exc
 
 
 def parse_since(text: str | None, now_epoch_ms: int) -> datetime | None:

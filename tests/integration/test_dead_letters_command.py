@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from kafka import KafkaConsumer
 
-from schemas.errors import Reason
+from ops.commands.dead_letters import _session
+from schemas.errors import Reason, Transient
 from sinks.timescale.dead_letters import Filter, measure, open_session, originals
 from tests.integration.conftest import Broker
 from tests.integration.dead_letter_scene import HEADERS, REFUSED_AT, Command, Sent, refusal, refuse
@@ -281,6 +282,17 @@ class TestOutages:
         assert "no Kafka broker answers at 127.0.0.1:1" in done.stderr
         assert "Traceback" not in done.stderr
         assert replayed(database) == [False]
+
+    def test_a_database_lost_on_the_way_is_named(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WEIR_DATABASE_URL", database.operator_url)
+
+        def lose_it() -> None:
+            with _session() as session:
+                database.query("SELECT pg_terminate_backend(%s)", session.info.backend_pid)
+                session.execute("SELECT 1")
+
+        with pytest.raises(Transient, match="terminating connection"):
+            lose_it()
 
     @pytest.mark.parametrize("words", [["list"], ["show", "1"], ["replay", "1"]])
     def test_a_database_that_is_away_is_named(self, words: list[str]) -> None:
