@@ -132,15 +132,11 @@ async def write_refusals(
 
 async def _write_records(connection: Connection, source: Source, kept: Sequence[Refusal]) -> None:
     records = {refusal.record.offset: refusal.record for refusal in kept}
-    statement = (
-        'COPY weir.dead_letter_record (topic, topic_identity, partition, "offset", key, value, headers, broker_timestamp_ms)'
-        " FROM STDIN"
-    )
-    if not records:
-        return
-    async with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for record in records.values():
-            await copy.write_row(
+    async with connection.cursor() as cursor:
+        await cursor.executemany(
+            'INSERT INTO weir.dead_letter_record (topic, topic_identity, partition, "offset", key, value, headers,'
+            " broker_timestamp_ms) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            [
                 (
                     source.topic,
                     source.identity,
@@ -151,7 +147,9 @@ async def _write_records(connection: Connection, source: Source, kept: Sequence[
                     json.dumps(_encode_headers(record.headers)),
                     record.timestamp,
                 )
-            )
+                for record in records.values()
+            ],
+        )
 
 
 def _encode_headers(headers: Sequence[tuple[str, bytes]]) -> list[tuple[str, str]]:
@@ -159,15 +157,11 @@ def _encode_headers(headers: Sequence[tuple[str, bytes]]) -> list[tuple[str, str
 
 
 async def _write_letters(connection: Connection, source: Source, kept: Sequence[Refusal], refused_at: datetime) -> None:
-    if not kept:
-        return
-    statement = (
-        'COPY weir.dead_letter (tenant_id, device_id, sensor, reason, detail, topic, topic_identity, partition, "offset",'
-        " index, refused_at) FROM STDIN"
-    )
-    async with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for refusal in kept:
-            await copy.write_row(
+    async with connection.cursor() as cursor:
+        await cursor.executemany(
+            "INSERT INTO weir.dead_letter (tenant_id, device_id, sensor, reason, detail, topic, topic_identity, partition,"
+            ' "offset", index, refused_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING',
+            [
                 (
                     refusal.tenant_id,
                     clean(refusal.device_id),
@@ -181,7 +175,9 @@ async def _write_letters(connection: Connection, source: Source, kept: Sequence[
                     refusal.index,
                     refused_at,
                 )
-            )
+                for refusal in kept
+            ],
+        )
 
 
 async def _write_outbox(

@@ -65,14 +65,11 @@ async def _settle(connection: Connection, topic: str, identity: str, partition: 
     return Stand(identity, next_offset)
 
 
-async def step_back_to_log_end(pool: Pool, topic: str, partition: int, stand: Stand, end: int) -> Stand:
-    """The log is shorter than what was read from it: it lost its tail in an unclean failure. Write that down, go on there.
-
-    `end` must have been asked for after the position was read, else a log that merely grew looks truncated.
-    """
+async def reread_truncated_log(pool: Pool, topic: str, partition: int, stand: Stand, end: int, offset: int) -> Stand:
+    """The log ends before what was read from it: an unclean failure took its tail. Write that down, read on from `offset`."""
     async with pool.connection() as connection, connection.transaction():
         await _record_gap(connection, topic, stand.identity, partition, end, stand.next_offset)
-        return await _move(connection, topic, stand.identity, partition, end)
+        return await _move(connection, topic, stand.identity, partition, offset)
 
 
 async def _move(connection: Connection, topic: str, identity: str, partition: int, offset: int) -> Stand:

@@ -137,7 +137,7 @@ class ReadingsPipeline:
         max_sensors_per_device: int,
         effects: Sequence[Effect] = (MeterReadings(),),
     ) -> None:
-        self._pool = pool
+        self.pool = pool
         self._catalog = catalog
         self._partitions = partitions
         self._throttle = throttle
@@ -159,12 +159,12 @@ class ReadingsPipeline:
             try:
                 return await self._commit(batch, trusted, decoded)
             except CatalogChanged:
-                async with self._pool.connection() as connection:
+                async with self.pool.connection() as connection:
                     await self._catalog.refresh(connection)
 
     async def stored_offset(self, batch: RecordBatch) -> int | None:
         """The stored position of the batch's partition; None when the topic has another identity by now."""
-        async with self._pool.connection() as connection:
+        async with self.pool.connection() as connection:
             cursor = await connection.execute(
                 "SELECT next_offset FROM weir.stream_position WHERE topic = %s AND partition = %s AND topic_identity = %s",
                 (batch.topic, batch.partition, batch.identity),
@@ -177,7 +177,7 @@ class ReadingsPipeline:
         judged = Judgement(trusted, decoded, self._catalog, received_ms, self._max_sensors)
         await self._partitions.ensure(decoded.at_ms[judged.admitted])
         registered: dict[tuple[str, str], int] = {}
-        async with batch_transaction(self._pool, batch.position) as transaction:
+        async with batch_transaction(self.pool, batch.position) as transaction:
             if transaction.generation != trusted.generation:
                 raise CatalogChanged
             if judged.unregistered:

@@ -40,7 +40,7 @@ from sinks.timescale.partitions import PartitionKeeper
 from sinks.timescale.schema_version import require_schema
 from sinks.timescale.writer import Fenced
 from streams.lanes import Lanes
-from streams.positions import Stand, load_positions, step_back_to_log_end
+from streams.positions import Stand, load_positions, reread_truncated_log
 from streams.readings import BatchReport, ReadingsPipeline, RecordBatch
 from streams.relay import Relay
 from streams.transport import RecordBatchTransport
@@ -242,6 +242,7 @@ class Worker:
         """Commit fetched records in transactions that continue the stored position."""
         while (stand := self._stands.get(partition)) is not None:
             if stand.next_offset > records[0].offset:
+                stand = await self._after_truncation(app, pipeline, partition, stand, records[0].offset)
                 records = [record for record in records if record.offset >= stand.next_offset]
             if not records:
                 return
@@ -251,6 +252,20 @@ class Worker:
                 await self._commit(app, pipeline, batch)
             except Fenced:
                 await self._adopt_moved_position(pipeline, batch)
+
+    async def _after_truncation(
+        self, app: faust.App, pipeline: ReadingsPipeline, partition: int, stand: Stand, offset: int
+    ) -> Stand:
+        """Records before the position normally just arrived twice; but a log that ends before it has lost its tail.
+
+        Then what it holds is read again from `offset`, its start: identities make that harmless, skipping would not be.
+        The end is the fetch's own, because the embedded broker answers a question for its latest offset too low.
+        """
+        end = app.consumer.highwater(TP(self._topic, partition))
+        if end is not None and end < stand.next_offset:
+            stand = await reread_truncated_log(pipeline.pool, self._topic, partition, stand, end, offset)
+            self._stands[partition] = stand
+        return stand
 
     async def _adopt_moved_position(self, pipeline: ReadingsPipeline, batch: RecordBatch) -> None:
         """Right after an assignment the former owner's last commit may still move the position: go on behind it.
@@ -359,12 +374,6 @@ class Worker:
             identities[self._topic].identity,
             {tp.partition: int(starts[tp]) for tp in wanted},
         )
-        ends = await app.consumer.highwaters(*wanted)
-        for tp in wanted:
-            if stands[tp.partition].next_offset > int(ends[tp]):
-                stands[tp.partition] = await step_back_to_log_end(
-                    pool, self._topic, tp.partition, stands[tp.partition], int(ends[tp])
-                )
         self._stands, self._assigned_at = stands, monotonic_s()
         log.info("partitions.assigned", positions={number: stand.next_offset for number, stand in stands.items()})
         return {tp: stands[tp.partition].next_offset for tp in wanted}
