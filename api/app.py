@@ -32,7 +32,7 @@ from core.postgres import DatabaseRole, open_pool
 from core.secrets import Vault
 from core.settings import Settings
 
-_POOL_TIMEOUT_S: Final = 3.0
+_POOL_TIMEOUT_S: Final = 2.0
 _LOOPBACK_ORIGINS: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
 _DESCRIPTION: Final = (
     "Readings of a tenant's sensors. Times are RFC 3339 UTC with milliseconds; lists are pages, followed by `cursor` until"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _DRAIN_S = 8
 _KEEP_ALIVE_S = 30
+_BACKLOG = 2048
 _MAX_HEAD_BYTES = 64 * 1024
 
 
@@ -94,6 +95,7 @@ def listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(_BACKLOG)  # whoever connects from now on is served as soon as the server runs
     except (OSError, OverflowError) as error:
         listener.close()
         reason = getattr(error, "strerror", None) or str(error)
