@@ -26,7 +26,14 @@ from sinks import dead_letters
 from sinks.dead_letters import Record, Refusal, Source, Throttle
 from sinks.timescale.catalog import Catalog, Device
 from sinks.timescale.partitions import PartitionKeeper
-from sinks.timescale.writer import BatchTransaction, InsertOutcome, Position, ReadingColumns, batch_transaction
+from sinks.timescale.writer import (
+    BatchTransaction,
+    InsertOutcome,
+    Position,
+    ReadingColumns,
+    SensorMoved,
+    batch_transaction,
+)
 
 _CONTENT_TYPE = "content-type"
 
@@ -76,6 +83,8 @@ class Stored:
     outcome: InsertOutcome
     tenant_ids: list[str]
     tenant_code: NDArray[np.int64]
+    # Newest stored time of each row's sensor before the batch.
+    newest_ms: NDArray[np.int64]
     received_ms: int
 
     @property
@@ -158,6 +167,8 @@ class ReadingsPipeline:
             decoded = decode_batch([record.value or b"" for record in trusted.records], trusted.content_types)
             try:
                 return await self._commit(batch, trusted, decoded)
+            except SensorMoved:
+                continue
             except CatalogChanged:
                 async with self.pool.connection() as connection:
                     await self._catalog.refresh(connection)
@@ -185,7 +196,6 @@ class ReadingsPipeline:
             candidates = judged.columns(registered)
             report = await self._write(transaction, batch, judged, candidates, received_ms)
         self._catalog.adopt_sensors(registered)
-        self._catalog.adopt_newest(*newest_of(candidates.rows))
         return report
 
     async def _write(
@@ -197,13 +207,16 @@ class ReadingsPipeline:
         received_ms: int,
     ) -> BatchReport:
         rows, received_at = candidates.rows, datetime.fromtimestamp(received_ms / 1000, UTC)
-        late = rows.at_ms <= self._catalog.newest_ms_of(rows.sensor_no)
+        sensors, per_sensor = np.unique(rows.sensor_no, return_counts=True)
+        before = await transaction.read_states(sensors)
+        newest_ms = np.repeat(before.newest_ms, per_sensor)
+        late = rows.at_ms <= newest_ms
         outcome = await transaction.insert_readings(rows, received_ms, ~late)
-        stored = Stored(rows, outcome, candidates.tenant_ids, candidates.tenant_code, received_ms)
+        stored = Stored(rows, outcome, candidates.tenant_ids, candidates.tenant_code, newest_ms, received_ms)
         await transaction.write_conflicts([*outcome.losers, candidates.losers], received_at)
         changed = rows.take(stored.changed)
         if len(changed):
-            await transaction.write_states(last_of_each_sensor(changed), received_at)
+            await transaction.write_states(last_of_each_sensor(changed), before, received_at)
         for effect in self._effects:
             await effect.apply(transaction, stored)
         duplicates = candidates.copies + outcome.duplicate
@@ -420,9 +433,3 @@ def last_of_each_sensor(rows: ReadingColumns) -> ReadingColumns:
     """The newest row of each sensor; `rows` sorted by key."""
     last = np.append(rows.sensor_no[1:] != rows.sensor_no[:-1], True) if len(rows) else np.zeros(0, dtype=bool)
     return rows.take(last)
-
-
-def newest_of(rows: ReadingColumns) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Sensor numbers and newest times of sorted rows."""
-    last = last_of_each_sensor(rows)
-    return last.sensor_no, last.at_ms

@@ -52,6 +52,22 @@ def copy_buffer(columns: list[tuple[str, NDArray[np.generic] | int]]) -> bytes:
     return b"".join((_COPY_HEADER, table.tobytes(), _COPY_TRAILER))
 
 
+def parse_copy(stream: bytes, kinds: list[str]) -> list[NDArray[np.generic]]:
+    """Columns of a binary COPY stream whose rows hold no NULL.
+
+    Args:
+        stream: everything that `COPY … TO STDOUT (FORMAT BINARY)` sent.
+        kinds: the columns' big-endian types.
+    """
+    fields: list[tuple[str, str]] = [("fields", ">i2")]
+    for number, kind in enumerate(kinds):
+        fields += [(f"size{number}", ">i4"), (f"value{number}", kind)]
+    row = np.dtype(fields)
+    body = stream[len(_COPY_HEADER) : len(stream) - len(_COPY_TRAILER)]
+    table = np.frombuffer(body, dtype=row)
+    return [table[f"value{number}"] for number in range(len(kinds))]
+
+
 class _Array:
     """A one-dimensional array parameter without NULLs, already in PostgreSQL's binary form."""
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.clock import Clock
 from core.postgres import Connection, Pool
@@ -35,7 +34,7 @@ class Device:
 
 
 class Catalog:
-    """Devices by id, sensors by device and name, and each sensor's newest stored time.
+    """Devices by id, sensors by device and name.
 
     Bounded: past `capacity` devices the whole cache is dropped and fills again from what is in use.
     """
@@ -46,15 +45,8 @@ class Catalog:
         self._clock = clock
         self._capacity = capacity
         self._devices: dict[str, Device] = {}
-        self._newest_ms = np.full(1024, _NEVER_MS, dtype=np.int64)
         self._horizons_ms: dict[str, int] = {}
         self.generation = 0
-
-    def newest_ms_of(self, sensor_no: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Newest stored time of each sensor, as far as this process knows; a guess, never a proof."""
-        if len(sensor_no):
-            self._reserve(int(sensor_no.max()))
-        return self._newest_ms[sensor_no]
 
     @property
     def has_horizons(self) -> bool:
@@ -99,21 +91,11 @@ class Catalog:
 
     async def _load_sensors(self, connection: Connection, device_ids: Sequence[str]) -> None:
         rows = await connection.execute(
-            "SELECT s.device_id, s.name, s.sensor_no, (extract(epoch FROM t.last_at) * 1000)::bigint"
-            " FROM weir.sensor s LEFT JOIN weir.sensor_state t USING (sensor_no) WHERE s.device_id = ANY (%s)",
-            (list(device_ids),),
+            "SELECT device_id, name, sensor_no FROM weir.sensor WHERE device_id = ANY (%s)", (list(device_ids),)
         )
-        for device_id, name, sensor_no, last_ms in await rows.fetchall():
+        for device_id, name, sensor_no in await rows.fetchall():
             if device_id in self._devices:
                 self._devices[device_id].sensors[name] = sensor_no
-                self._reserve(sensor_no)
-                self._newest_ms[sensor_no] = max(self._newest_ms[sensor_no], last_ms or _NEVER_MS)
-
-    def _reserve(self, sensor_no: int) -> None:
-        if sensor_no >= len(self._newest_ms):
-            grown = np.full(max(sensor_no + 1, 2 * len(self._newest_ms)), _NEVER_MS, dtype=np.int64)
-            grown[: len(self._newest_ms)] = self._newest_ms
-            self._newest_ms = grown
 
     async def refresh(self, connection: Connection) -> None:
         """Drop what changed since the generation that this cache stands for."""
@@ -166,19 +148,5 @@ class Catalog:
     def adopt_sensors(self, registered: dict[tuple[str, str], int]) -> None:
         """Remember sensors whose registration has committed."""
         for (device_id, name), sensor_no in registered.items():
-            self._reserve(sensor_no)
             if device_id in self._devices:
                 self._devices[device_id].sensors[name] = sensor_no
-
-    def adopt_newest(self, sensor_no: NDArray[np.int32], at_ms: NDArray[np.int64]) -> None:
-        """Remember newest times whose rows have committed; one row a sensor."""
-        if len(sensor_no):
-            self._reserve(int(sensor_no.max()))
-            self._newest_ms[sensor_no] = np.maximum(self._newest_ms[sensor_no], at_ms)
-
-    def forget(self) -> None:
-        """Drop everything: the truth is in the database."""
-        self._devices.clear()
-        self._newest_ms[:] = _NEVER_MS
-        self._horizons_ms.clear()
-        self.generation = 0

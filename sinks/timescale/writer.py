@@ -50,6 +50,10 @@ SELECT q.*, %s FROM unnest(%s, %s, %s, %s) AS q
 ON CONFLICT (sensor_no) DO UPDATE SET last_at = EXCLUDED.last_at, last_seq = EXCLUDED.last_seq,
     last_value = EXCLUDED.last_value, last_received_at = EXCLUDED.last_received_at, version = t.version + 1
 WHERE (EXCLUDED.last_at, EXCLUDED.last_seq, EXCLUDED.last_value) > (t.last_at, t.last_seq, t.last_value)
+RETURNING sensor_no, version
+"""
+_READ_STATES = """
+SELECT sensor_no, (extract(epoch FROM last_at) * 1000)::bigint, version FROM weir.sensor_state WHERE sensor_no = ANY (%s)
 """
 _USAGE = """
 INSERT INTO weir.usage AS u (tenant_id, meter, bucket_start, quantity)
@@ -65,11 +69,27 @@ _MARK_DIRTY = """
 INSERT INTO weir.rollup_dirty AS d (block, hour) SELECT * FROM unnest(%s, %s)
 ON CONFLICT (block, hour) DO UPDATE SET version = d.version + 1, touched_at = now()
 """
+_NEVER_MS = np.iinfo(np.int64).min
 BLOCK_SHIFT = 6  # 64 sensors share a roll-up marker; weir.sensor.block is the same shift
 
 
 class Fenced(Exception):
     """Another worker moved the position: this one must drop what it holds and leave the group."""
+
+
+class SensorMoved(Exception):
+    """Another worker stored readings of the same sensor meanwhile (its device changed the partition): judge again."""
+
+
+@dataclass(slots=True)
+class SensorStates:
+    """Each sensor's newest stored reading before the batch; columns of one length, sorted by sensor_no."""
+
+    sensor_no: NDArray[np.int32]
+    # Epoch milliseconds; the least int64 where the sensor has no reading.
+    newest_ms: NDArray[np.int64]
+    # 0 where there is none.
+    version: NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -220,9 +240,31 @@ class BatchTransaction:
             if len(rows):
                 await self.connection.execute(_CONFLICTS, (received_at, *_key_arrays(rows)))
 
-    async def write_states(self, newest: ReadingColumns, received_at: object) -> None:
-        """Move each sensor's newest reading forward; `newest` holds one row a sensor."""
-        await self.connection.execute(_STATES, (received_at, *_key_arrays(newest)))
+    async def read_states(self, sensor_no: NDArray[np.int32]) -> SensorStates:
+        """The newest stored reading of each of these sensors (sorted, distinct)."""
+        newest_ms = np.full(len(sensor_no), _NEVER_MS, dtype=np.int64)
+        version = np.zeros(len(sensor_no), dtype=np.int64)
+        cursor = await self.connection.execute(_READ_STATES, (binary.Int4Array(sensor_no),))
+        found = await cursor.fetchall()
+        if found:
+            numbers, times, versions = (np.array(column, dtype=np.int64) for column in zip(*found, strict=True))
+            places = np.searchsorted(sensor_no, numbers)
+            newest_ms[places], version[places] = times, versions
+        return SensorStates(sensor_no, newest_ms, version)
+
+    async def write_states(self, newest: ReadingColumns, before: SensorStates, received_at: object) -> None:
+        """Move each sensor's newest reading forward; `newest` holds one row a sensor, in order.
+
+        Raises:
+            SensorMoved: a state is not the one that was read, so what was late or new was judged by a wrong one.
+        """
+        cursor = await self.connection.execute(_STATES, (received_at, *_key_arrays(newest)))
+        written: dict[int, int] = dict(await cursor.fetchall())
+        places = np.searchsorted(before.sensor_no, newest.sensor_no)
+        is_newer = newest.at_ms > before.newest_ms[places]
+        expected = zip(newest.sensor_no[is_newer].tolist(), before.version[places][is_newer].tolist(), strict=True)
+        if any(written.get(number) != version + 1 for number, version in expected):
+            raise SensorMoved
 
     async def write_usage(self, increments: Sequence[UsageIncrement]) -> None:
         """Add usage; increments come sorted by tenant and hour."""

@@ -41,7 +41,8 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('weir.ensure_partition', 0));
-    IF to_regclass('weir.' || r.name) IS NOT NULL THEN
+    -- Asked of the catalogue itself: to_regclass would answer from a cache that waiting for the lock does not renew.
+    IF EXISTS (SELECT FROM pg_class WHERE relnamespace = 'weir'::regnamespace AND relname = r.name) THEN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE weir.%I (LIKE weir.reading INCLUDING ALL, CHECK (at >= %L AND at < %L))', r.name, r.from_at, r.to_at);
