@@ -263,6 +263,15 @@ class System:
             "WEIR_API_PORT": str(self._options.port),
         }
 
+    def _defaults(self) -> dict[str, str]:
+        """Settings that suit one machine, unless the user has set them."""
+        wanted = {"log_format": "console", "log_level": "WARNING"}
+        if self._broker is not None:
+            # The embedded broker lets a group wait for half of this before its first member gets partitions.
+            wanted["consumer_session_timeout_s"] = "3"
+        unset = {name: value for name, value in wanted.items() if name not in self._settings.model_fields_set}
+        return {f"WEIR_{name.upper()}": value for name, value in unset.items()} | {"PYTHONUNBUFFERED": "1"}
+
     def _role(
         self,
         name: str,
@@ -270,11 +279,10 @@ class System:
         role: DatabaseRole,
         is_ready: Callable[[], Awaitable[bool]] | None = None,
     ) -> Service:
-        quiet = {"WEIR_LOG_FORMAT": "console", "WEIR_LOG_LEVEL": "WARNING", "PYTHONUNBUFFERED": "1"}
         own = self._environment(self._url(login_name(role))) | {"WEIR_WORKER_ID": name}
         # -P: a folder of the user's that is called like one of our packages must not be imported instead.
         argv = [sys.executable, "-P", "-m", "ops.cli", *words]
-        spawn = command(argv, quiet | dict(os.environ) | own, lambda process: self._console.relay(name, process))
+        spawn = command(argv, dict(os.environ) | self._defaults() | own, lambda process: self._console.relay(name, process))
         service = Service(name, _ROLE_STAGE, spawn)
         return service if is_ready is None else replace(service, is_ready=is_ready)
 
