@@ -13,6 +13,7 @@ from jobs.maintenance import TASKS
 from jobs.retry import Backoff
 from sinks.timescale.migrate import Engine
 from tests.integration.job_scene import (
+    PATIENCE_S,
     SCENE,
     attempts,
     every_second,
@@ -41,7 +42,7 @@ class TestSchedule:
         schedule = [every_second(TaskName.ENSURE_PARTITIONS)]
 
         with running_worker(quick(scene), ticking, schedule), running_worker(quick(scene), ticking, schedule):
-            wait_until(lambda: len(states(scene)) >= 4, 20, "four periods")
+            wait_until(lambda: len(states(scene)) >= 4, PATIENCE_S, "four periods")
 
         periods = scene.query("SELECT args ->> 'timestamp' FROM weir_jobs.procrastinate_jobs")
         assert len(periods) == len(set(periods))
@@ -52,10 +53,12 @@ class TestSchedule:
         alarms = "SELECT kind, subject, closed_at IS NULL FROM operator_alarms"
 
         with running_worker(quick(scene), {TaskName.CLEAN_UP: once}, [every_second(TaskName.CLEAN_UP)]):
-            wait_until(lambda: scene.query(alarms), 20, "the alarm")
+            wait_until(lambda: scene.query(alarms), PATIENCE_S, "the alarm")
             assert len(attempts(scene)) >= 3
             scene.query("GRANT DELETE ON weir.refusal_count TO weir_writer")
-            wait_until(lambda: scene.query(alarms) == [("scheduled_job_failing", "clean_up", False)], 20, "its end")
+            wait_until(
+                lambda: scene.query(alarms) == [("scheduled_job_failing", "clean_up", False)], PATIENCE_S, "its end"
+            )
 
 
 NOW = datetime(2026, 11, 22, 23, 0, tzinfo=UTC)

@@ -15,6 +15,7 @@ import pytest
 from core.postgres import Connection, DatabaseRole, open_pool, tenant_transaction
 from core.tasks import TaskName, enqueue
 from tests.integration.job_scene import (
+    PATIENCE_S,
     JobProcess,
     attempts,
     prepare,
@@ -195,7 +196,7 @@ class TestAttempts:
         put(scene, "a", fail_times=1, retry_after_s=3600.0)
 
         with running_worker(quick(scene)):
-            wait_until(lambda: [row[2] for row in attempts(scene)] == ["retried"], 20, "the failed attempt")
+            wait_until(lambda: [row[2] for row in attempts(scene)] == ["retried"], PATIENCE_S, "the failed attempt")
             wait_for_state(scene, "todo")
 
         ((ended_at, next_at),) = scene.query("SELECT ended_at, next_at FROM job_attempts")
@@ -232,7 +233,7 @@ class TestAttempts:
         scene.query("UPDATE weir_jobs.procrastinate_jobs SET task_name = 'from_next_year'")
 
         with running_worker(quick(scene)):
-            wait_until(lambda: attempts(scene), 20, "an attempt")
+            wait_until(lambda: attempts(scene), PATIENCE_S, "an attempt")
             wait_for_state(scene, "todo")
 
         ((outcome, text),) = scene.query("SELECT outcome, error_text FROM job_attempts")
@@ -250,10 +251,10 @@ class TestStopping:
         wait_for_trace(scene, "running", "start")
 
         process.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: "job_worker_drains" in process.log(), 10, "the drain")
+        wait_until(lambda: "job_worker_drains" in process.log(), PATIENCE_S, "the drain")
         signal_jobs(scene, "go")
 
-        assert process.process.wait(timeout=20) == 0
+        assert process.process.wait(timeout=PATIENCE_S) == 0
         assert trace(scene) == [("running", "start"), ("running", "end")]
         assert states(scene) == ["succeeded", "todo"]
 
@@ -264,6 +265,6 @@ class TestStopping:
 
         process.process.send_signal(signal.SIGTERM)
 
-        assert process.process.wait(timeout=15) == 0
+        assert process.process.wait(timeout=PATIENCE_S) == 0
         assert states(scene) == ["todo"]
         assert attempts(scene) == [(job, 1, "interrupted", None)]

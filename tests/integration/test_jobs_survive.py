@@ -15,6 +15,7 @@ from core.tasks import TaskName
 from jobs.maintenance import TASKS
 from ops.embedded.postgres import EmbeddedPostgres
 from tests.integration.job_scene import (
+    PATIENCE_S,
     SCENE,
     JobProcess,
     attempts,
@@ -85,7 +86,7 @@ class TestRescue:
         process.kill()
         signal_jobs(scene, "go")
         with running_worker(quick(scene), RESCUED_SCENE, [every_second(TaskName.RESCUE_STALLED_JOBS, exclusive=False)]):
-            wait_until(lambda: states(scene)[:2] == ["succeeded", "succeeded"], 20, "both jobs")
+            wait_until(lambda: states(scene)[:2] == ["succeeded", "succeeded"], PATIENCE_S, "both jobs")
 
         of_the_job = [row for row in attempts(scene) if row[0] == job]
         assert of_the_job == [(job, 1, "lost", None), (job, 2, "succeeded", None)]
@@ -129,12 +130,12 @@ class TestRescue:
         wait_for_trace(scene, "a", "start")
         process.process.send_signal(signal.SIGSTOP)
         with running_worker(quick(scene), RESCUED_SCENE, [every_second(TaskName.RESCUE_STALLED_JOBS, exclusive=False)]):
-            wait_until(lambda: trace(scene) == [("a", "start")] * 2, 20, "a second start")
+            wait_until(lambda: trace(scene) == [("a", "start")] * 2, PATIENCE_S, "a second start")
             signal_jobs(scene, "go")
-            wait_until(lambda: states(scene)[0] == "succeeded", 20, "the rescued job")
+            wait_until(lambda: states(scene)[0] == "succeeded", PATIENCE_S, "the rescued job")
 
         process.process.send_signal(signal.SIGCONT)
-        wait_until(lambda: "job_ended_elsewhere" in process.log(), 20, "the stopped worker to notice")
+        wait_until(lambda: "job_ended_elsewhere" in process.log(), PATIENCE_S, "the stopped worker to notice")
         put(scene, "b")
 
         wait_for_trace(scene, "b", "end")
@@ -148,10 +149,10 @@ class TestRescue:
             scene.query("REVOKE EXECUTE ON FUNCTION weir_jobs.procrastinate_finish_job_v1 FROM weir_writer")
             signal_jobs(scene, "go")
             wait_for_trace(scene, "a", "end")
-            wait_until(lambda: scene.query(_STARTED_OVER), 20, "a new life of the worker")
+            wait_until(lambda: scene.query(_STARTED_OVER), PATIENCE_S, "a new life of the worker")
             scene.query("GRANT EXECUTE ON FUNCTION weir_jobs.procrastinate_finish_job_v1 TO weir_writer")
 
-            wait_until(lambda: states(scene)[0] == "succeeded", 30, "the job")
+            wait_until(lambda: states(scene)[0] == "succeeded", PATIENCE_S, "the job")
 
 
 _STARTED_OVER = "SELECT 1 FROM weir_jobs.procrastinate_workers WHERE id > 1"
@@ -164,13 +165,13 @@ class TestOutages:
         put(mortal_database, "a")
         own_postgres.stop()
         process = new_process(mortal_database.writer_url)
-        wait_until(lambda: "cannot be reached" in process.log(), 20, "a clear message")
+        wait_until(lambda: "cannot be reached" in process.log(), PATIENCE_S, "a clear message")
         assert "start it or correct WEIR_DATABASE_URL" in process.log()
         assert process.process.poll() is None
 
         own_postgres.start()
 
-        wait_for_state(mortal_database, "succeeded", timeout_s=40)
+        wait_for_state(mortal_database, "succeeded")
 
     def test_a_worker_comes_back_after_its_database_was_killed(
         self, own_postgres: EmbeddedPostgres, mortal_database: Database, new_process: NEW_PROCESS
@@ -180,20 +181,20 @@ class TestOutages:
         wait_for_state(mortal_database, "succeeded")
 
         own_postgres.kill()
-        wait_until(lambda: "job_worker_waits" in process.log(), 30, "the worker to notice")
+        wait_until(lambda: "job_worker_waits" in process.log(), PATIENCE_S, "the worker to notice")
         own_postgres.start()
         put(mortal_database, "after")
 
-        wait_for_state(mortal_database, "succeeded", "succeeded", timeout_s=60)
+        wait_for_state(mortal_database, "succeeded", "succeeded")
         assert process.process.poll() is None
 
     def test_sigterm_ends_a_worker_that_waits_for_its_database(self, new_process: NEW_PROCESS) -> None:
         process = new_process("postgresql://nobody:secret99@127.0.0.1:1/none")
-        wait_until(lambda: "job_worker_waits" in process.log(), 20, "the worker to wait")
+        wait_until(lambda: "job_worker_waits" in process.log(), PATIENCE_S, "the worker to wait")
 
         process.process.terminate()
 
-        assert process.process.wait(timeout=10) == 0
+        assert process.process.wait(timeout=PATIENCE_S) == 0
         assert "secret99" not in process.log()
 
     @pytest.mark.parametrize(
@@ -217,10 +218,10 @@ class TestOutages:
 
         process = new_process(scene.writer_url)
 
-        wait_until(lambda: message in process.log(), 20, message)
+        wait_until(lambda: message in process.log(), PATIENCE_S, message)
         assert process.process.poll() is None
 
     def test_a_login_of_another_role_is_told_so(self, scene: Database, new_process: NEW_PROCESS) -> None:
         process = new_process(scene.reader_url)
 
-        wait_until(lambda: "login_reader may not become weir_writer" in process.log(), 20, "a clear message")
+        wait_until(lambda: "login_reader may not become weir_writer" in process.log(), PATIENCE_S, "a clear message")
