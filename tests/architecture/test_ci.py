@@ -20,7 +20,8 @@ SUITES = {
     "tests/unit/test_some.py": PASSES.format(name="unit"),
     "tests/architecture/test_some.py": PASSES.format(name="architecture"),
     "tests/deployment/test_some.py": PASSES.format(name="deployment"),
-    "tests/integration/test_stream_readings.py": PASSES.format(name="stream"),
+    "tests/integration/test_stream_readings.py": "# broker\n" + PASSES.format(name="stream"),
+    "tests/integration/test_store.py": PASSES.format(name="store"),
     "tests/integration/test_kafka_server.py": """\
 import os
 import pytest
@@ -39,7 +40,9 @@ def project(tmp_path: Path) -> Path:
     for name, text in SUITES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "--import-mode=importlib"\n')
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.pytest.ini_options]\naddopts = "--import-mode=importlib -p no:hypothesispytest -p no:anyio"\n'
+    )
     (tmp_path / "Makefile").write_text("test:\n\t@.venv/bin/python -m pytest tests\n")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
@@ -70,9 +73,9 @@ def test_a_green_run_counts_both_lanes_in_its_last_line(project: Path) -> None:
 
     assert status == 0, "\n".join(lines)
     assert lines[-3:] == [
-        "make test: 4 passed, 0 failed, 1 skipped",
+        "make test: 5 passed, 0 failed, 1 skipped",
         "Apache Kafka: 2 passed, 0 failed, 0 skipped",
-        "6 passed, 0 failed, 1 skipped",
+        "7 passed, 0 failed, 1 skipped",
     ]
 
 
@@ -92,7 +95,7 @@ def test_a_test_that_fails_on_kafka_only_fails_the_run(project: Path) -> None:
     status, lines = run(project)
 
     assert status == 1
-    assert "make test: 5 passed, 0 failed, 1 skipped" in lines
+    assert "make test: 6 passed, 0 failed, 1 skipped" in lines
     assert "Apache Kafka: failure in tests.integration.test_broken::test_broker" in lines
 
 
@@ -116,7 +119,9 @@ def test_a_gate_that_fails_before_the_tests_fails_the_run(project: Path) -> None
 
 
 def test_a_kafka_lane_that_skips_everything_fails_the_run(project: Path) -> None:
-    skipped = "import pytest\n\npytestmark = pytest.mark.skipif(True, reason='runs in the Apache Kafka lane')\n\n"
+    skipped = (
+        "import pytest  # broker\n\npytestmark = pytest.mark.skipif(True, reason='runs in the Apache Kafka lane')\n\n"
+    )
     add(project, "tests/integration/test_kafka_server.py", skipped + PASSES.format(name="kafka"))
 
     status, lines = run(project)
