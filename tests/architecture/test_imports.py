@@ -17,7 +17,7 @@ PROBE = Path(__file__).parent / "import_probe.py"
 
 
 def effects_of_importing(names: list[str], search_path: list[Path], folder: Path) -> dict[str, list[str]]:
-    result = subprocess.run(  # noqa: S603 - our own program
+    result = subprocess.run(
         [sys.executable, "-B", str(PROBE)],
         input=json.dumps({"modules": names, "path": [str(path) for path in search_path]}),
         env={},

@@ -111,7 +111,7 @@ class ApacheKafka:
         if not (self._folder / "data" / "meta.properties").exists():
             self._format_storage(libraries)
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own command line
+            self._process = subprocess.Popen(
                 tied([*self._java(libraries), "kafka.Kafka", str(self._properties)], signal.SIGKILL),
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
@@ -236,7 +236,7 @@ def _program(name: str) -> str:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         output = (done.stdout + done.stderr).strip()[-_LOG_TAIL_BYTES:]
         msg = f"{Path(command[0]).name} ended with status {done.returncode}:\n{output}"
