@@ -7,6 +7,8 @@ tenant with.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import re
 import signal
 from collections.abc import Mapping
@@ -19,10 +21,9 @@ import typer
 from core.clock import monotonic_s
 from core.kafka import Topic, topic_name
 from core.settings import Settings, load_settings
-from ops.connection_file import load_state
 from ops.embedded import private_json
 from ops.simulator.feed import Tally, run_simulation
-from ops.simulator.roster import Access, recruit
+from ops.simulator.roster import Access, Wanted, recruit
 from ops.simulator.scenarios import DEFAULT_SCENARIO, SCENARIOS
 from schemas.errors import Misconfigured
 
@@ -46,6 +47,9 @@ def register(app: typer.Typer) -> None:
         seed: Annotated[int, typer.Option(help="the same seed repeats the same readings")] = 1,
         backfill: Annotated[str, typer.Option(help="send so much of the past first, one reading a minute")] = "0s",
         data_dir: Annotated[Path, typer.Option(help="where `weir up` keeps connection.json")] = Path(".weir"),
+        own_devices: Annotated[
+            bool, typer.Option("--own-devices", help="leave the demo devices alone: make others in their tenants")
+        ] = False,
         list_scenarios: Annotated[bool, typer.Option("--list-scenarios", help="list the scenarios and exit")] = False,
     ) -> None:
         """Publish what realistic devices would: cycles, defrost, doors, failures, late uploads, duplicates."""
@@ -53,8 +57,10 @@ def register(app: typer.Typer) -> None:
             _list_scenarios()
             return
         _check(scenario, rate, seconds)
-        options = {"scenario": scenario, "rate": rate, "seconds": seconds, "tenants": tenants, "seed": seed}
-        asyncio.run(_simulate(data_dir, devices, {**options, "backfill_ms": parse_duration_ms(backfill)}))
+        run = {"scenario": scenario, "rate": rate, "seconds": seconds, "tenants": tenants, "seed": seed}
+        run["backfill_ms"] = parse_duration_ms(backfill)
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a line for each attempt to connect; we say it once
+        asyncio.run(_simulate(data_dir, Wanted(tenants, devices, own_devices), run))
 
 
 def parse_duration_ms(text: str) -> int:
@@ -84,33 +90,36 @@ def _check(scenario: str, rate: float, seconds: float | None) -> None:
         raise Misconfigured(msg)
 
 
-async def _simulate(data_dir: Path, devices: int, options: Mapping[str, Any]) -> None:
-    settings = load_settings()
+async def _simulate(data_dir: Path, wanted: Wanted, run: Mapping[str, Any]) -> None:
+    settings = _settings(data_dir)
     connection = private_json.read(data_dir / "connection.json")
-    access = _access(data_dir, connection, settings)
-    credentials = await recruit(data_dir, connection, access, options["tenants"], devices)
-    bootstrap = str(connection["kafka_bootstrap"]) if connection else settings.kafka_bootstrap
+    access = Access(settings.database_url.get_secret_value(), settings.secret_key.get_secret_value())
+    credentials = await recruit(data_dir, connection, access, wanted)
+    bootstrap = _bootstrap(settings, connection)
     topic = topic_name(settings.topic_prefix, Topic.READINGS)
-    print(f"{len(credentials)} devices publish to {topic} at {bootstrap}; scenario {options['scenario']}", flush=True)
+    print(f"{len(credentials)} devices publish to {topic} at {bootstrap}; scenario {run['scenario']}", flush=True)
     tally, stop = Tally(), _stop_on_signals()
     began = monotonic_s()
     reporter = asyncio.create_task(_report(tally))
     try:
-        await run_simulation(credentials, bootstrap, topic, stop=stop, tally=tally, **options)
+        await run_simulation(credentials, bootstrap, topic, stop=stop, tally=tally, **run)
     finally:
         reporter.cancel()
     print(_summary(tally, monotonic_s() - began), flush=True)
 
 
-def _access(data_dir: Path, connection: Mapping[str, Any] | None, settings: Settings) -> Access:
-    """How to create devices: the settings, or what the data dir knows."""
-    database_url = settings.database_url.get_secret_value()
-    secret_key = settings.secret_key.get_secret_value()
-    if connection is not None:
-        database_url = database_url or str(connection["database_url"])
-        if not secret_key and (data_dir / "state.json").exists():
-            secret_key = load_state(data_dir).secret_key
-    return Access(database_url, secret_key)
+def _settings(data_dir: Path) -> Settings:
+    """The settings; what the environment leaves open comes from the system that `weir up` runs in the data dir."""
+    running = data_dir / "weir.env"
+    if "WEIR_ENV_FILE" in os.environ or not running.exists():
+        return load_settings()
+    return Settings(_env_file=running)
+
+
+def _bootstrap(settings: Settings, connection: Mapping[str, Any] | None) -> str:
+    if connection is None or "kafka_bootstrap" in settings.model_fields_set:
+        return settings.kafka_bootstrap
+    return str(connection["kafka_bootstrap"])
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -121,14 +130,14 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 async def _report(tally: Tally) -> None:
-    before, since = 0, monotonic_s()
     with suppress(asyncio.CancelledError):
         while True:
+            readings, confirmed, since = tally.readings, tally.confirmed, monotonic_s()
             await asyncio.sleep(_REPORT_EVERY_S)
-            now = monotonic_s()
-            rate = (tally.readings - before) / (now - since)
-            before, since = tally.readings, now
-            print(f"{_counts(tally)}, {rate:.1f} readings/s", flush=True)
+            rate = (tally.readings - readings) / (monotonic_s() - since)
+            silent = tally.unconfirmed and tally.confirmed == confirmed
+            trouble = f"; the broker confirms nothing, {tally.unconfirmed} records wait for it" if silent else ""
+            print(f"{_counts(tally)}, {rate:.1f} readings/s{trouble}", flush=True)
 
 
 def _counts(tally: Tally) -> str:
@@ -138,5 +147,5 @@ def _counts(tally: Tally) -> str:
 def _summary(tally: Tally, took_s: float) -> str:
     text = f"sent {_counts(tally)} in {took_s:.1f} s ({tally.readings / took_s:.1f} readings/s)"
     if tally.retried or tally.unconfirmed:
-        text += f"; {tally.retried} records sent again, {tally.unconfirmed} never confirmed by the broker"
+        text += f"; {tally.retried} records sent again, {tally.unconfirmed} not confirmed by the broker"
     return text

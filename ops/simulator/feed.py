@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,8 +28,9 @@ _SLICE_MS = 1000
 _RECORDS_PER_BREATH = 50
 _MAX_UNCONFIRMED = 5000
 _RETRY_PAUSE_S = 1.0
-_FLUSH_S = 5.0
-_CLOSE_S = 5.0
+_END_S = 1.0
+_FLUSH_S = 3.0
+_CLOSE_S = 2.0
 _LINGER_MS = 5
 _BATCH_BYTES = 262_144
 
@@ -57,16 +58,21 @@ class Tally:
         late: readings that waited for their device's radio.
         duplicates: readings in records that were sent before.
         records: Kafka records.
-        retried: records that the broker did not confirm and that were sent again.
-        unconfirmed: records that were still unconfirmed at the end.
+        confirmed: records that the broker has stored.
+        retried: how often a record was sent again because the broker did not confirm it.
     """
 
     readings: int = 0
     late: int = 0
     duplicates: int = 0
     records: int = 0
+    confirmed: int = 0
     retried: int = 0
-    unconfirmed: int = 0
+
+    @property
+    def unconfirmed(self) -> int:
+        """Records that the broker may not have."""
+        return self.records - self.confirmed
 
     def add(self, emission: Emission) -> None:
         """Count one record."""
@@ -87,15 +93,12 @@ class _Message:
 class _Sender:
     """Hands records to the producer and sends the unconfirmed ones again."""
 
-    def __init__(
-        self, producer: AIOKafkaProducer, topic: str, devices: Sequence[Credentials], tally: Tally, stop: asyncio.Event
-    ) -> None:
+    def __init__(self, producer: AIOKafkaProducer, topic: str, devices: Sequence[Credentials], tally: Tally) -> None:
         self._producer = producer
         self._topic = topic
         self._keys = [device.device_id.encode() for device in devices]
         self._signers = [SecretKey(device.secret) for device in devices]
         self._tally = tally
-        self._stop = stop
         self._unconfirmed: deque[tuple[asyncio.Future[object], _Message]] = deque()
 
     async def send(self, emission: Emission) -> None:
@@ -107,21 +110,24 @@ class _Sender:
         key = self._keys[emission.device]
         value = encode_record(emission.readings, emission.sent_at_ms)
         signature = self._signers[emission.device].digest(key, value).hex().encode()
-        await self._offer(_Message(key, value, [(HEADER_DEVICE, key), (HEADER_SIGNATURE, signature)]))
         self._tally.add(emission)
+        await self._offer(_Message(key, value, [(HEADER_DEVICE, key), (HEADER_SIGNATURE, signature)]))
         if self._tally.records % _RECORDS_PER_BREATH == 0:
             await asyncio.sleep(0)  # the producer only sends when it is its turn
-        await self._confirm(_MAX_UNCONFIRMED)
+        await self.confirm(_MAX_UNCONFIRMED)
 
     async def flush(self) -> None:
-        """Wait until everything is confirmed, or give up after 5 s and count what is not."""
+        """Wait until everything is confirmed, or give up after 3 s."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_FLUSH_S):
-                await self._confirm(0)
-        self._tally.unconfirmed += len(self._unconfirmed)
+                await self.confirm(0)
 
-    async def _confirm(self, leave: int) -> None:
-        """Look at the oldest records until one is open and at most `leave` are."""
+    async def confirm(self, leave: int = _MAX_UNCONFIRMED) -> None:
+        """Count the oldest records that are confirmed and send failed ones again; waits while more than `leave` are open.
+
+        Raises:
+            Misconfigured: the broker refuses a record for good.
+        """
         while self._unconfirmed and (len(self._unconfirmed) > leave or self._unconfirmed[0][0].done()):
             future, message = self._unconfirmed[0]
             try:
@@ -129,8 +135,10 @@ class _Sender:
             except KafkaError as error:
                 self._judge(error)
                 self._tally.retried += 1
-                await _pause(self._stop, _RETRY_PAUSE_S)
+                await asyncio.sleep(_RETRY_PAUSE_S)
                 await self._offer(message)
+            else:
+                self._tally.confirmed += 1
             self._unconfirmed.popleft()
 
     async def _offer(self, message: _Message) -> None:
@@ -139,10 +147,7 @@ class _Sender:
                 future = await self._producer.send(self._topic, message.value, key=message.key, headers=message.headers)
             except KafkaError as error:  # no room, because the broker takes nothing
                 self._judge(error)
-                await _pause(self._stop, _RETRY_PAUSE_S)
-                if self._stop.is_set():
-                    self._tally.unconfirmed += 1
-                    return
+                await asyncio.sleep(_RETRY_PAUSE_S)
             else:
                 self._unconfirmed.append((future, message))
                 return
@@ -178,7 +183,7 @@ async def run_simulation(
         scenario: a name from `scenarios.SCENARIOS`.
         rate: readings per second of all devices together; None: one a minute from each sensor.
         seconds: of real time; None: without end.
-        stop: ends the run within a second, plus the flush.
+        stop: ends the run within a second, plus at most five for a broker that does not answer.
         tenants: number of tenants; each is one site with its own weather.
         seed: everything random follows from it; the same seed repeats the same readings at the same times.
         backfill_ms: how much of the past is sent first, at one reading a minute from each sensor.
@@ -202,12 +207,11 @@ async def run_simulation(
         interval_ns=MINUTE_NS if rate is None else interval_for(rate, len(devices)),
         now_ms=clock.now_ms(),
     )
+    end_ms = None if seconds is None else plan.start_ms + int(seconds * 1000)
     producer = await _start_producer(bootstrap)
     try:
-        sender = _Sender(producer, topic, devices, tally, stop)
-        await _send_all(plan.history, plan.start_ms - backfill_ms, plan.start_ms, sender, stop)
-        end_ms = None if seconds is None else plan.start_ms + int(seconds * 1000)
-        await _send_live(plan, end_ms, sender, stop, clock)
+        sender = _Sender(producer, topic, devices, tally)
+        await _until(stop, _send_plan(plan, backfill_ms, end_ms, sender, stop, clock))
         await sender.flush()
     finally:
         with suppress(TimeoutError):
@@ -246,6 +250,27 @@ async def _start_producer(bootstrap: str) -> AIOKafkaProducer:
     return producer
 
 
+async def _until(stop: asyncio.Event, work: Coroutine[object, object, None]) -> None:
+    """Do the work; once `stop` is set it has a second to end by itself, as it does unless the broker is away."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working}, timeout=_END_S)
+    finally:
+        working.cancel()
+        stopping.cancel()
+        await asyncio.wait({working, stopping})
+    if not working.cancelled():
+        working.result()
+
+
+async def _send_plan(
+    plan: _Plan, backfill_ms: int, end_ms: int | None, sender: _Sender, stop: asyncio.Event, clock: Clock
+) -> None:
+    await _send_all(plan.history, plan.start_ms - backfill_ms, plan.start_ms, sender, stop)
+    await _send_live(plan, end_ms, sender, stop, clock)
+
+
 async def _send_all(fleet: Fleet, from_ms: int, to_ms: int, sender: _Sender, stop: asyncio.Event) -> None:
     if from_ms >= to_ms:
         return
@@ -262,6 +287,7 @@ async def _send_live(plan: _Plan, end_ms: int | None, sender: _Sender, stop: asy
         until = min(clock.now_ms(), position + _SLICE_MS, end_ms if end_ms is not None else position + _SLICE_MS)
         await _send_all(plan.live, position, until, sender, stop)
         position = max(position, until)
+        await sender.confirm()
         if position >= clock.now_ms() - int(_TICK_S * 1000):
             await _pause(stop, _TICK_S)
 

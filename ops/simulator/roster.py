@@ -1,8 +1,8 @@
 """As which devices the simulator publishes: the demo devices of a data dir, and more that it makes and remembers.
 
 The first tenant is the demo tenant of `connection.json`, the second the other one; each starts with the device given
-there. Tenants and devices beyond that are created in the database and kept in `simulator.json` (mode 0600), so that the
-next run is the same devices again.
+there, unless only the simulator's own devices are wanted. Tenants and devices beyond that are created in the database
+and kept in a file (mode 0600), so that the next run is the same devices again.
 """
 
 from __future__ import annotations
@@ -23,8 +23,27 @@ from core.secrets import Vault
 from ops.embedded import private_json
 from schemas.errors import Misconfigured, Transient
 
-FILE_NAME = "simulator.json"
 _CONNECT_TIMEOUT_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Whom to publish as.
+
+    Attributes:
+        tenants: how many.
+        devices: how many of each tenant.
+        own_only: none that connection.json gives to people; so two simulators, or one and a person, do not mix.
+    """
+
+    tenants: int
+    devices: int
+    own_only: bool = False
+
+    @property
+    def file_name(self) -> str:
+        """Where the created ones are kept; two files, because the two kinds may run at the same time."""
+        return "simulator-own.json" if self.own_only else "simulator.json"
 
 
 @dataclass(slots=True)
@@ -43,8 +62,8 @@ class Access:
     secret_key: str
 
 
-def demo_tenants(connection: Mapping[str, Any] | None) -> list[Tenant]:
-    """The tenants of `connection.json`, one device each; none without the file.
+def demo_tenants(connection: Mapping[str, Any] | None, *, with_devices: bool) -> list[Tenant]:
+    """The tenants of `connection.json`, with the one device that each has there if wanted; none without the file.
 
     Raises:
         Misconfigured: the file lacks a key.
@@ -53,7 +72,7 @@ def demo_tenants(connection: Mapping[str, Any] | None) -> list[Tenant]:
         return []
     try:
         return [
-            Tenant(each["tenant_id"], [DeviceCredentials(each["device_id"], each["device_secret"])])
+            Tenant(each["tenant_id"], [DeviceCredentials(each["device_id"], each["device_secret"])][:with_devices])
             for each in (connection, connection["other_tenant"])
         ]
     except KeyError as error:
@@ -62,20 +81,21 @@ def demo_tenants(connection: Mapping[str, Any] | None) -> list[Tenant]:
 
 
 async def recruit(
-    data_dir: Path, connection: Mapping[str, Any] | None, access: Access, tenants: int, devices: int
+    data_dir: Path, connection: Mapping[str, Any] | None, access: Access, wanted: Wanted
 ) -> list[DeviceCredentials]:
-    """The credentials of `tenants` × `devices` devices, ordered by tenant; creates those that are missing.
+    """The credentials of the wanted devices, ordered by tenant; creates those that are missing.
 
     Raises:
         Misconfigured: some are missing and cannot be created; the message says what to set.
         Transient: the database does not answer.
     """
     belongs_to = _belongs_to(connection, access)
-    path = data_dir / FILE_NAME
-    known = _merge(demo_tenants(connection), _remembered(path, belongs_to))
-    if len(known) < tenants or any(len(tenant.devices) < devices for tenant in known[:tenants]):
-        await _complete(access, known, tenants, devices, lambda: _remember(path, belongs_to, known))
-    return [device for tenant in known[:tenants] for device in tenant.devices[:devices]]
+    path = data_dir / wanted.file_name
+    known = _merge(demo_tenants(connection, with_devices=not wanted.own_only), _remembered(path, belongs_to))
+    chosen = known[: wanted.tenants]
+    if len(chosen) < wanted.tenants or any(len(tenant.devices) < wanted.devices for tenant in chosen):
+        await _complete(access, known, wanted, lambda: _remember(path, belongs_to, known))
+    return [device for tenant in known[: wanted.tenants] for device in tenant.devices[: wanted.devices]]
 
 
 def _belongs_to(connection: Mapping[str, Any] | None, access: Access) -> str:
@@ -114,19 +134,17 @@ def _merge(demo: Sequence[Tenant], remembered: Sequence[Tenant]) -> list[Tenant]
     return list(merged.values())
 
 
-async def _complete(
-    access: Access, known: list[Tenant], tenants: int, devices: int, remember: Callable[[], None]
-) -> None:
+async def _complete(access: Access, known: list[Tenant], wanted: Wanted, remember: Callable[[], None]) -> None:
     """Create what is missing, remembering after each tenant so that an interruption loses few."""
     if not (access.database_url and access.secret_key):
         msg = "more tenants or devices are wanted than exist; set WEIR_DATABASE_URL and WEIR_SECRET_KEY to create them"
         raise Misconfigured(msg)
     vault = Vault.from_secret(access.secret_key)
     async with _owner(access.database_url) as connection:
-        for number in range(tenants):
+        for number in range(wanted.tenants):
             if number == len(known):
                 known.append(Tenant(await create_tenant(connection, f"Simulated kitchen {number + 1}")))
-            await _fill(connection, vault, known[number], devices)
+            await _fill(connection, vault, known[number], wanted.devices)
             remember()
 
 

@@ -130,7 +130,7 @@ _ALL = (
         "late-upload",
         "every other device comes back from 40 min of radio loss and sends its backlog; later losses are frequent",
         outage_share=0.5,
-        staged_outage=StagedOutage((0, 2, 4), 2400.0, 10.0),
+        staged_outage=StagedOutage((0, 2, 4), 2400.0, 3.0),
     ),
     Scenario("duplicates", "every fifth record is sent twice", duplicate_share=0.2),
     Scenario(

@@ -34,7 +34,7 @@ _AFRESH_KELVIN = 1.0
 _THERMOSTAT_AIR_SHARE = 0.5  # its bulb sits in the return air, half shielded
 
 _ROOM_TARGET = 20.0
-_ROOM_AMBIENT_MEAN = 21.0
+_ROOM_AMBIENT_MEAN = 22.0
 _ROOM_FOLLOWS = 0.4
 _AIR_CONDITIONING_KELVIN = 0.3
 _AIR_CONDITIONING_MS = 37 * 60_000
@@ -52,7 +52,7 @@ class Trajectories:
         seed: of the fleet.
         units: the fleet.
         incidents: what goes wrong.
-        begin_ms: times from a day after it are valid (every unit has passed an anchor by then).
+        begin_ms: at or before the anchor after which a unit's times are wanted; what lies before it is invalid.
     """
 
     def __init__(self, seed: int, units: Units, incidents: Incidents, begin_ms: int) -> None:

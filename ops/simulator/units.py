@@ -8,8 +8,8 @@ Numbers come from the physical side; where a source is named it gives the range,
   of 38 % (a compressor typically starts once or twice an hour at a duty of about 40 %).
 - Freezer: -18.5 and -21.5 °C around -20 °C (frozen food: -18 °C, Codex CAC/RCP 8-1976), 9 h, 75 K: 41 min off, 46 min
   on. The heavier frozen load makes the time constant longer.
-- Defrost: three or four a day of 15 to 25 min on a timer. Fridges simply stop (off-cycle defrost, the air is above
-  0 °C); freezers heat the coil, which warms the air by some 4 K.
+- Defrost: three or four a day of 15 to 20 min on a timer, as is usual for commercial units. Fridges simply stop
+  (off-cycle defrost, the air is above 0 °C); freezers heat the coil, which warms the air by some 4 K.
 - Room: an air-conditioned store at 20 °C that follows 40 % of the building's day curve; 50 % relative humidity.
 """
 
@@ -66,7 +66,7 @@ class Appliance:
 
 
 APPLIANCES = {
-    Kind.FRIDGE: Appliance(5.0, 3.0, 4.0, 42.0, (3, 4), 25.0, 0.0, 9.0),
+    Kind.FRIDGE: Appliance(5.0, 3.0, 4.0, 42.0, (3, 4), 20.0, 0.0, 6.0),
     Kind.FREEZER: Appliance(-18.5, -21.5, 9.0, 75.0, (3, 4), 18.0, 4.0, 3.0),
     Kind.ROOM: Appliance(21.0, 19.0, 6.0, 0.0, (1, 1), 0.0, 0.0, 0.0),
 }

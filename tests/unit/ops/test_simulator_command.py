@@ -15,7 +15,7 @@ from accounts.provisioning import DeviceCredentials
 from ops.commands.simulate import parse_duration_ms, register
 from ops.simulator.feed import Tally
 from ops.simulator.fleet import Emission
-from ops.simulator.roster import Access, recruit
+from ops.simulator.roster import Access, Wanted, recruit
 from schemas.errors import Misconfigured
 
 CONNECTION: dict[str, Any] = {
@@ -28,7 +28,7 @@ NO_ACCESS = Access("", "")
 
 
 def recruited(folder: Path, tenants: int, devices: int, connection: dict[str, Any] | None = CONNECTION) -> list[str]:
-    credentials = asyncio.run(recruit(folder, connection, NO_ACCESS, tenants, devices))
+    credentials = asyncio.run(recruit(folder, connection, NO_ACCESS, Wanted(tenants, devices)))
     return [device.device_id for device in credentials]
 
 
@@ -45,7 +45,7 @@ def remember(folder: Path, belongs_to: str, **tenants: list[str]) -> None:
 
 class TestRecruit:
     def test_the_first_device_is_the_demo_tenants(self, tmp_path: Path) -> None:
-        credentials = asyncio.run(recruit(tmp_path, CONNECTION, NO_ACCESS, 1, 1))
+        credentials = asyncio.run(recruit(tmp_path, CONNECTION, NO_ACCESS, Wanted(1, 1)))
 
         assert credentials == [DeviceCredentials("dev_1", "s1")]
         assert list(tmp_path.iterdir()) == []
@@ -58,6 +58,14 @@ class TestRecruit:
 
         assert recruited(tmp_path, 1, 2) == ["dev_1", "dev_3"]
         assert recruited(tmp_path, 3, 2) == ["dev_1", "dev_3", "dev_2", "dev_4", "dev_5", "dev_6"]
+
+    def test_its_own_devices_leave_out_the_demo_device(self, tmp_path: Path) -> None:
+        remember(tmp_path, "ten_1", ten_1=["dev_5"])
+        (tmp_path / "simulator.json").rename(tmp_path / "simulator-own.json")
+
+        credentials = asyncio.run(recruit(tmp_path, CONNECTION, NO_ACCESS, Wanted(1, 1, own_only=True)))
+
+        assert credentials == [DeviceCredentials("dev_5", "s")]
 
     def test_devices_of_another_system_are_refused(self, tmp_path: Path) -> None:
         remember(tmp_path, "ten_7", ten_7=["dev_8"])
@@ -114,7 +122,7 @@ class TestTally:
         for late, copy in ((False, False), (True, False), (True, True)):
             tally.add(Emission(0, 2, rows, 2, late, copy))
 
-        assert (tally.records, tally.readings, tally.late, tally.duplicates) == (3, 6, 4, 2)
+        assert (tally.records, tally.readings, tally.late, tally.duplicates, tally.unconfirmed) == (3, 6, 4, 2, 3)
 
 
 def invoke(*options: str) -> Any:

@@ -46,7 +46,7 @@ class TestNormalDay:
 
         assert len(fridges) == 12
         for values in fridges:
-            assert sum(0 <= value <= 8 for value in values) > 0.99 * 1440 - 1
+            assert sum(0 <= value <= 8 for value in values) > 0.99 * 1440
             assert 3.5 < np.mean(values) < 5.0
 
     def test_every_freezer_stays_below_minus_15_for_95_percent_of_the_day(self, normal_day: Series) -> None:

@@ -15,6 +15,7 @@ MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 START_MS = 1_763_899_200_000  # 2025-11-23T12:00:00Z
 TEN_SECONDS_NS = 10_000_000_000
+FIVE_MINUTES_NS = 300_000_000_000
 
 
 @cache
@@ -106,10 +107,10 @@ class TestLateUpload:
 
         late = [each for each in emitted if each.late and each.device == 0]
 
-        # Out of reach from 40 min before the start to 10 s after it: 2410 s at one sample in 10 s.
-        assert len(late) == 241
+        # Out of reach from 40 min before the start to 3 s after it: 2403 s at one sample in 10 s.
+        assert len(late) == 240
         assert late[0].readings[0][1] < START_MS - 39 * MINUTE_MS
-        assert all(each.send_at_ms >= START_MS + 10_000 for each in late)
+        assert all(each.send_at_ms >= START_MS + 3_000 for each in late)
         assert [each.readings[0][1] for each in late] == sorted(each.readings[0][1] for each in late)
         assert all(each.readings[0][1] < each.sent_at_ms for each in late)
 
@@ -120,8 +121,8 @@ class TestLateUpload:
         assert prompt - late == set()
 
     def test_nothing_is_lost_within_the_buffer(self) -> None:
-        # Three days once a minute, losses of up to 5 h in half of all quarters: every sample arrives once.
-        fleet = Fleet(3, 1, 6, scenario=SCENARIOS["late-upload"], origin_ms=START_MS)
+        # Three days every five minutes, losses of up to 5 h in half of all quarters: every sample arrives once.
+        fleet = Fleet(3, 1, 6, scenario=SCENARIOS["late-upload"], origin_ms=START_MS, interval_ns=FIVE_MINUTES_NS)
         emitted = list(fleet.emissions(START_MS, START_MS + 3 * 24 * HOUR_MS))
 
         waits = [each.send_at_ms - each.readings[0][1] for each in emitted if each.late]
@@ -129,10 +130,10 @@ class TestLateUpload:
 
         assert max(waits) > 2 * HOUR_MS
         assert len(taken) == sum(each.device == 5 for each in emitted)
-        assert set(np.diff(taken)) == {MINUTE_MS}
+        assert set(np.diff(taken)) == {5 * MINUTE_MS}
 
     def test_a_full_buffer_stops_recording(self) -> None:
-        # Ten samples a second fill 4 000 places in 400 s; the loss lasts 2410 s.
+        # Ten samples a second fill 4 000 places in 400 s; the loss lasts 2403 s.
         fleet = Fleet(1, 1, 1, scenario=SCENARIOS["late-upload"], origin_ms=START_MS, interval_ns=100_000_000)
 
         late = [each for each in fleet.emissions(START_MS, START_MS + 60_000) if each.late]
@@ -197,7 +198,7 @@ class TestClockErrors:
 
 class TestMixed:
     def test_three_days_of_twelve_devices_have_a_bit_of_everything(self) -> None:
-        fleet = Fleet(1, 1, 12, scenario=SCENARIOS["mixed"], origin_ms=START_MS)
+        fleet = Fleet(1, 1, 12, scenario=SCENARIOS["mixed"], origin_ms=START_MS, interval_ns=FIVE_MINUTES_NS)
         emitted = list(fleet.emissions(START_MS, START_MS + 3 * 24 * HOUR_MS))
 
         total = len(emitted)
@@ -207,22 +208,27 @@ class TestMixed:
         assert any(len(each.readings) == 2 for each in emitted), "no probe died"
         assert any(name == "air" and 9 < value < 16 for each in emitted for name, _, value, _ in each.readings)
 
-    @pytest.mark.parametrize("incident", Incident)
-    def test_each_incident_happens_now_and_then(self, incident: Incident) -> None:
-        # 120 devices over 10 days at 3 to 6 % of device-days: 36 to 72 of each.
-        fleet = Fleet(1, 1, 120, scenario=SCENARIOS["mixed"], origin_ms=START_MS)
-        devices = np.arange(120)
+    def test_each_incident_happens_as_often_as_its_share_says(self) -> None:
+        # 600 devices for a day, every 4 min, the length of the shortest incident: 18 to 36 of each are expected.
+        incidents = Fleet(1, 1, 600, scenario=SCENARIOS["mixed"], origin_ms=START_MS)._incidents
+        times = START_MS + np.arange(0, 24 * 60, 4, dtype=np.int64) * MINUTE_MS
 
-        seen = {
-            (device, hour // 144)
-            for hour in range(10 * 144)  # every ten minutes
-            for device in np.flatnonzero(
-                fleet._incidents.at(incident, devices, np.full(120, START_MS + hour * 600_000))
-            )
-        }
+        masks = incidents.on_grid(times)
 
-        shortest = min(1.0, SCENARIOS["mixed"].chances[incident].shortest_min / 10)
-        assert len(seen) > 20 * shortest
+        for incident, chance in SCENARIOS["mixed"].chances.items():
+            struck = masks[incident].any(axis=0).sum()
+            assert struck == pytest.approx(600 * chance.share, rel=0.5), incident
+
+    def test_one_sample_is_judged_as_the_grid_is(self) -> None:
+        incidents = Fleet(1, 1, 60, scenario=SCENARIOS["mixed"], origin_ms=START_MS)._incidents
+        times = START_MS + np.arange(0, 24 * 60, 10, dtype=np.int64) * MINUTE_MS
+        device, time = np.broadcast_arrays(np.arange(60), times[:, None])
+
+        masks = incidents.on_grid(times)
+
+        for incident in Incident:
+            assert np.array_equal(incidents.at(incident, device, time), masks[incident])
+            assert masks[incident].any()
 
     def test_a_second_run_over_the_same_hours_repeats_the_readings(self) -> None:
         # Its faults do not depend on when the run began, so what it sends again are duplicates, not conflicts.
