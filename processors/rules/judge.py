@@ -1,0 +1,206 @@
+"""The judge: episodes of one rule on one sensor, a pure function of readings and rule versions (INTERFACES §6).
+
+What INTERFACES leaves open is decided so:
+
+- A version judges the readings of its time. A pending run starts again under a new version; a fired one carries over,
+  takes the new version's severity and is cleared by the new version's bounds, the clear time starting again.
+- Deletion resolves a fired episode at that moment and retracts a pending one. So does, once a reading comes, a version
+  that turns the rule into one about silence.
+- A pair that leads into a run and one that leads out of it is possible time, gap or not. Of a pair that begins before
+  the version only the part after its `effective_from` counts; one that reaches past a deletion does not count.
+- Outside its schedule or target a rule neither violates nor holds: the reading counts as clear.
+- A reading that does not violate ends a pending run, also within the band of hysteresis.
+- The peak of thresholds, exposure and degree-minutes is a reading's value, of aggregates and mean kinetic temperature
+  the window's, of a combination the reading's by the direction of its first member.
+- A run that ended without firing has no `resolved_at`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processors.gaps import WINDOW_MS
+from processors.rules.model import (
+    FIRING,
+    PENDING,
+    RESOLVED,
+    RETRACTED,
+    RULE_CHANGED,
+    RULE_DELETED,
+    Episode,
+    RuleVersion,
+    SensorContext,
+    Series,
+    Span,
+    Times,
+    Values,
+    series_of,
+    spans_of,
+)
+from processors.rules.runs import Run
+from processors.rules.schedules import in_schedule
+from processors.rules.silence import judge_silence, open_silence, silences
+from processors.rules.tally import Tally
+from processors.rules.tracks import Scene, track_of
+from schemas.rules import (
+    Aggregate,
+    Combination,
+    Condition,
+    DegreeMinutes,
+    Exposure,
+    MeanKineticTemperature,
+    Rule,
+    Silence,
+)
+
+__all__ = [
+    "Episode",
+    "RuleVersion",
+    "SensorContext",
+    "judge",
+    "judge_silence",
+    "look_back_ms",
+    "open_silence",
+]
+
+
+def judge(
+    versions: Sequence[RuleVersion],
+    at_ms: Times,
+    seq: NDArray[np.int64],
+    value: Values,
+    context: SensorContext,
+    *,
+    from_ms: int,
+) -> list[Episode]:
+    """All episodes from `from_ms` on, in order.
+
+    Args:
+        versions: in the order of their recording.
+        at_ms: the readings' times, UTC epoch milliseconds, sorted by (at, seq), each identity once. They begin with the
+            last reading at or before `from_ms - look_back_ms(rule)`, for the greatest look-back of the versions.
+        seq: the readings' sequence numbers; they matter by the order only.
+        value: the readings' values.
+        context: the sensor.
+        from_ms: judging starts idle at the first reading not before this. The result equals that of judging everything
+            if no episode, pending ones included, is open there.
+
+    Returns:
+        Episodes by `started_at` and `fired_at`; one that is pending or firing after the last reading comes last. Runs
+        that ended without firing are `retracted`. Closed silences count if their earlier reading is not before
+        `from_ms`; the open one is `open_silence`'s.
+    """
+    if not len(at_ms) == len(seq) == len(value):
+        msg = f"{len(at_ms)} times, {len(seq)} sequence numbers and {len(value)} values, expected as many of each"
+        raise ValueError(msg)
+    spans = spans_of(versions)
+    series = series_of(at_ms, value, context.declared_interval_ms)
+    found = _Judgement(series, context, from_ms).over(spans) + silences(spans, at_ms, context, from_ms)
+    return sorted(found, key=_order)
+
+
+def look_back_ms(rule: Rule) -> int:
+    """How far before a reading the readings reach that can change what is said of it: windows, and 24 h for gaps."""
+    return _window_ms(rule.condition) + WINDOW_MS
+
+
+def _window_ms(condition: Condition) -> int:
+    if isinstance(condition, Combination):
+        return max(_window_ms(member) for member in condition.members)
+    if isinstance(condition, Aggregate | MeanKineticTemperature):
+        return condition.window_ms
+    return condition.within_ms if isinstance(condition, Exposure | DegreeMinutes) else 0
+
+
+def _order(one: Episode) -> tuple[bool, int, bool, int]:
+    is_open = one.status in {PENDING, FIRING}
+    return is_open, one.started_at_ms, one.fired_at_ms is None, one.fired_at_ms or 0
+
+
+@dataclass(slots=True)
+class _Open:
+    """A run that has not ended, and what it adds up to as far as versions have judged it."""
+
+    run: Run
+    tally: Tally
+    severity: str
+    since_ms: int
+
+
+class _Judgement:
+    """Judges a series version by version, carrying the open run over."""
+
+    def __init__(self, series: Series, context: SensorContext, from_ms: int) -> None:
+        self._series = series
+        self._context = context
+        self._from_ms = from_ms
+        self._judged = 0
+        self._open: _Open | None = None
+        self._episodes: list[Episode] = []
+
+    def over(self, spans: Sequence[Span]) -> list[Episode]:
+        for span in spans:
+            lo, hi = np.searchsorted(self._series.at_ms, [max(span.from_ms, self._from_ms), span.until_ms]).tolist()
+            if span.rule is None:
+                self._stop(span.from_ms, RULE_DELETED)
+            elif lo < hi and isinstance(span.rule.condition, Silence):
+                self._stop(span.from_ms, RULE_CHANGED)
+            elif lo < hi:
+                self._judge_span(span.from_ms, span.rule, lo, hi)
+        if self._open is not None:
+            self._add(self._open, PENDING if self._open.run.fired is None else FIRING)
+        return self._episodes
+
+    def _judge_span(self, since_ms: int, rule: Rule, lo: int, hi: int) -> None:
+        track = track_of(rule.condition, self._scene(rule))
+        tally, carried = Tally.of(self._series, track), self._carried()
+        for run in track.runs(lo, hi, carried.run if carried else None):
+            if carried and run.start == carried.run.start and run.fired == carried.run.fired:
+                one = _Open(run, carried.tally.continued(tally, lo), rule.severity, carried.since_ms)
+            else:
+                one = _Open(run, tally, rule.severity, since_ms)
+            self._settle(one)
+        self._judged = hi
+
+    def _scene(self, rule: Rule) -> Scene:
+        at_ms = self._series.at_ms
+        active = in_schedule(rule.schedule, at_ms) & self._context.applies(rule.applies_to, at_ms)
+        return Scene(self._series, active, self._context)
+
+    def _carried(self) -> _Open | None:
+        """The fired run of the version before; a pending one ends with the first reading of the next."""
+        if self._open is not None and self._open.run.fired is None:
+            self._add(self._open, RETRACTED)
+            self._open = None
+        return self._open
+
+    def _settle(self, one: _Open) -> None:
+        """Keep a run that is still open, add one that has ended."""
+        self._open = one if one.run.end is None else None
+        if one.run.end is None:
+            return
+        if one.run.fired is None:
+            self._add(one, RETRACTED)
+        else:
+            self._add(one, RESOLVED, int(self._series.at_ms[one.run.end]))
+
+    def _stop(self, at_ms: int, reason: str) -> None:
+        """End what is open because the rule does."""
+        if self._open is not None:
+            fired = self._open.run.fired is not None
+            self._add(self._open, RESOLVED if fired else RETRACTED, at_ms if fired else None, reason)
+        self._open = None
+
+    def _add(self, one: _Open, status: str, resolved_ms: int | None = None, reason: str | None = None) -> None:
+        at, run = self._series.at_ms, one.run
+        totals = one.tally.totals(run, self._judged - 1 if run.end is None else run.end, one.since_ms)
+        fired_ms = None if run.fired is None else int(at[run.fired])
+        peak = int(at[totals.peak]), totals.peak_value
+        times = totals.proven_ms, totals.possible_ms
+        self._episodes.append(
+            Episode(one.severity, status, int(at[run.start]), fired_ms, resolved_ms, *peak, *times, reason)
+        )
