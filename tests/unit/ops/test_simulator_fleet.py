@@ -49,6 +49,14 @@ class TestEmissions:
         assert emissions(fleet(scenario), NOON_MS, *cuts, end) == whole
         assert emissions(fleet(scenario), NOON_MS, cuts[2]) + emissions(fleet(scenario), cuts[2], end) == whole
 
+    def test_a_cut_after_a_night_changes_nothing(self) -> None:
+        # From 22:00 to 12:10 UTC; the second fleet's run-in begins only in the night between, at 23:00 to 03:00.
+        start, cut, end = NOON_MS + 10 * HOUR_MS, NOON_MS + 24 * HOUR_MS, NOON_MS + 24 * HOUR_MS + 10 * MINUTE_MS
+
+        whole = emissions(fleet(tenants=3), start, end)
+
+        assert [each for each in whole if each.send_at_ms >= cut] == emissions(fleet(tenants=3), cut, end)
+
     def test_a_cut_long_after_a_lasting_failure_changes_nothing(self) -> None:
         # 34 h later two nights have passed, in which healthy units start afresh and the failed ones must not.
         cut, end = NOON_MS + 34 * HOUR_MS, NOON_MS + 34 * HOUR_MS + 10 * MINUTE_MS
