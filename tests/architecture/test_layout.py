@@ -101,6 +101,15 @@ def test_no_file_names_a_package_registry() -> None:
     assert findings(REGISTRIES, TEXTS) == []
 
 
+def test_an_advisory_lock_serves_one_purpose() -> None:
+    # Locks are one number space for the whole database: two purposes under one number shut each other out.
+    given = re.compile(r"(?:=|AS \$\$ SELECT)\s*(59318\d+)")
+    numbers = [match[1] for path in files(".py", ".sql") for match in given.finditer(path.read_text(encoding="utf-8"))]
+
+    assert len(numbers) >= 2
+    assert [number for number in set(numbers) if numbers.count(number) > 1] == []
+
+
 def test_every_metric_name_ends_in_its_unit() -> None:
     groups = [value for value in vars(metrics).values() if isinstance(value, type) and dataclasses.is_dataclass(value)]
     names = [field.name for group in groups for field in dataclasses.fields(group)]

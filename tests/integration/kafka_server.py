@@ -31,6 +31,8 @@ _STOP_TIMEOUT_S = 30.0
 _LOG_TAIL_BYTES = 4_000
 # After a crash the controller refuses the new incarnation until the old one's session is over: 9 s by default.
 _SESSION_TIMEOUT_MS = 3_000
+# The embedded broker takes records of any size, and so must this one: judging sizes is Weir's part. Default: 1 MiB.
+_MESSAGE_MAX_BYTES = 8 * 1024 * 1024
 
 _SERVER_PROPERTIES = """\
 process.roles=broker,controller
@@ -42,6 +44,7 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 log.dirs={data}
 auto.create.topics.enable=false
+message.max.bytes={message_max_bytes}
 offsets.topic.num.partitions=4
 offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=4
@@ -152,6 +155,7 @@ class ApacheKafka:
                 controller_port=self._controller_port,
                 data=self._folder / "data",
                 session_timeout_ms=_SESSION_TIMEOUT_MS,
+                message_max_bytes=_MESSAGE_MAX_BYTES,
             )
         )
         # `=`, because an id may begin with a dash.
