@@ -99,8 +99,9 @@ def judge(
         raise ValueError(msg)
     spans = spans_of(versions)
     series = series_of(at_ms, value, context.declared_interval_ms)
-    found = _Judgement(series, context, from_ms).over(spans) + silences(spans, at_ms, context, from_ms)
-    return sorted(found, key=_order)
+    with np.errstate(all="ignore"):  # values near the end of floats may overflow to infinity, which compares rightly
+        found = _Judgement(series, context, from_ms).over(spans)
+    return sorted(found + silences(spans, at_ms, context, from_ms), key=_order)
 
 
 def look_back_ms(rule: Rule) -> int:

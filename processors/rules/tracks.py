@@ -8,8 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from processors.rules.model import Flags, SensorContext, Series, Values
-from processors.rules.runs import Level, Run, level_runs
-from schemas.rules import Bound, Clear, Condition, Threshold
+from processors.rules.runs import Level, Run, combined_runs, hold_runs, level_runs
+from processors.rules.windows import Window, aggregate, degree_minutes, first_of_pairs, mean_kinetic_temperature
+from schemas.rules import (
+    Aggregate,
+    Bound,
+    Clear,
+    Combination,
+    Condition,
+    DegreeMinutes,
+    Exposure,
+    MeanKineticTemperature,
+    Threshold,
+)
 
 RunFinder = Callable[[int, int, Run | None], list[Run]]
 """Finds the runs among the readings `lo` to `hi`, from idle or from the fired run of the version before."""
@@ -62,13 +73,22 @@ def compare(kind: str, value: Values, number: Values) -> Flags:
 
 def track_of(condition: Condition, scene: Scene) -> Track:
     """The track of any condition but silence, which is about what lies between readings."""
+    series = scene.series
     if isinstance(condition, Threshold):
-        value = scene.series.value
-        return _level_track(scene, value, condition, condition.consecutive)
-    raise NotImplementedError(condition)
+        return _level_track(scene, series.value, condition, condition.consecutive)
+    if isinstance(condition, Aggregate):
+        return _level_track(scene, aggregate(condition.function, series, condition.window_ms), condition)
+    if isinstance(condition, MeanKineticTemperature):
+        return _level_track(scene, mean_kinetic_temperature(series, condition.window_ms), Threshold(condition.bound))
+    if isinstance(condition, Exposure | DegreeMinutes):
+        return _budget_track(scene, condition)
+    if isinstance(condition, Combination):
+        return _combined_track(scene, condition)
+    msg = f"{type(condition).__name__} is judged between readings, by processors.rules.silence"
+    raise TypeError(msg)
 
 
-def _level_track(scene: Scene, value: Values, condition: Threshold, consecutive: int) -> Track:
+def _level_track(scene: Scene, value: Values, condition: Threshold | Aggregate, consecutive: int = 1) -> Track:
     """A value, judged reading by reading."""
     violating = scene.beyond(condition.bound, value) & scene.active
     clear = _clear(scene, condition.clear, value, violating)
@@ -88,3 +108,38 @@ def _clear(scene: Scene, clear: Clear, value: Values, violating: Flags) -> Flags
         return ~violating
     holds = scene.beyond(clear.bound, value) | np.isnan(scene.number(clear.bound)) | ~scene.active
     return holds & ~violating
+
+
+def _budget_track(scene: Scene, condition: Exposure | DegreeMinutes) -> Track:
+    """Time or degree-minutes beyond a bound, of which a window has a budget.
+
+    Readings beyond the bound violate; the condition holds at readings where the proven pairs in the window (at its
+    edge, the part inside) reach the budget. The run then started with the first reading inside the window of a pair
+    that counted.
+    """
+    series, bound = scene.series, condition.bound
+    violating = scene.beyond(bound, series.value) & scene.active
+    counted = violating & ~series.gap
+    counted[1:] &= violating[:-1]
+    counted[:1] = False
+    window = Window(series, condition.within_ms)
+    if isinstance(condition, Exposure):
+        holds = window.time_of_pairs(counted) >= condition.budget_ms
+    else:
+        holds = degree_minutes(window, counted, scene.number(bound), bound.is_upper) >= condition.budget
+    start = first_of_pairs(window, counted)
+    hold = holds & scene.active
+    return Track(violating, series.value, bound.is_upper, lambda lo, hi, run: hold_runs(hold, start, lo, hi, run))
+
+
+def _combined_track(scene: Scene, condition: Combination) -> Track:
+    """Members judged each for itself; the first gives the direction in which the reading's value is worst."""
+    members = [track_of(member, scene) for member in condition.members]
+    combine = np.logical_and if condition.every else np.logical_or
+    violating: Flags = combine.reduce([member.violating for member in members])
+
+    def runs(lo: int, hi: int, carried: Run | None) -> list[Run]:
+        found = [member.runs(lo, hi, carried) for member in members]
+        return combined_runs(found, condition.every, lo, hi, carried)
+
+    return Track(violating, scene.series.value, members[0].is_upper, runs)
