@@ -19,7 +19,7 @@ _DAYS_AHEAD = 7
 _REFRESH_LIMIT = 2_000
 _REFRESH_BUDGET_S = 20.0
 _CHUNK_ROWS = 5_000
-_RESCUER_LOCK = 5931870404
+_RESCUER_LOCK = 5931870410
 # A job that took three workers down with it is not tried a fourth time.
 _MAX_LIVES = 3
 
