@@ -112,6 +112,7 @@ class System:
         self._supervisor = Supervisor(console.say)
         self._state = load_state(options.data_dir)
         self._secret_key = settings.secret_key.get_secret_value() or self._state.secret_key
+        self._new_tenants = False
         self._database: EmbeddedPostgres | None = None
         if not settings.database_url.get_secret_value():
             self._database = EmbeddedPostgres(options.data_dir / "postgres")
@@ -207,6 +208,7 @@ class System:
             return
         tenants = await demo.make(owner_url, Vault.from_secret(self._secret_key))
         self._remember(replace(self._state, tenants=tenants))
+        self._new_tenants = True
 
     def _remember(self, state: State) -> None:
         self._state = state
@@ -282,7 +284,9 @@ class System:
         own = self._environment(self._url(login_name(role))) | {"WEIR_WORKER_ID": name}
         # -P: a folder of the user's that is called like one of our packages must not be imported instead.
         argv = [sys.executable, "-P", "-m", "ops.cli", *words]
-        spawn = command(argv, dict(os.environ) | self._defaults() | own, lambda process: self._console.relay(name, process))
+        spawn = command(
+            argv, dict(os.environ) | self._defaults() | own, lambda process: self._console.relay(name, process)
+        )
         service = Service(name, _ROLE_STAGE, spawn)
         return service if is_ready is None else replace(service, is_ready=is_ready)
 
@@ -293,7 +297,9 @@ class System:
         return self._role("api", ["api"], DatabaseRole.READER, answers)
 
     def _simulator(self) -> Service:
-        words = ["simulate", "--data-dir", str(self._options.data_dir)]
+        words = ["simulate", "--data-dir", str(self._options.data_dir), "--devices", "4", "--rate", "12"]
+        if self._new_tenants:
+            words += ["--backfill", "24h"]  # so that a first look at the dashboard shows a day
         return self._role("simulator", words, DatabaseRole.OWNER)
 
     async def _until_ready(self) -> None:
