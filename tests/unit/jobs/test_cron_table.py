@@ -1,3 +1,5 @@
+"""The cron table: when each line fires, and that every task is done by somebody."""
+
 from __future__ import annotations
 
 from collections import Counter

@@ -1,3 +1,5 @@
+"""The queue's calls end, whatever the connection does."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Kept error texts: without secrets, bounded, storable."""
+
 from __future__ import annotations
 
 import pytest

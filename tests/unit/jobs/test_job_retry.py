@@ -1,3 +1,5 @@
+"""Back-off with full jitter, Retry-After, and where trying ends."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""What `weir dead-letters` makes of a time and shows of bytes."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime
