@@ -220,4 +220,5 @@ def _credential(presented: Presented, remedy: str) -> str:
 
 
 Reader = Annotated[Principal, Depends(Require("read"))]
+Writer = Annotated[Principal, Depends(Require("write"))]
 Publisher = Annotated[Device, Depends(require_device)]

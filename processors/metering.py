@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-HOUR_MS = 3_600_000
+from schemas.usage import HOUR_MS, UsageIncrement
+
 # More hours than lie between 1970 and the year 3000; admitted readings are from 2010 or later.
 _HOURS = 1 << 24
-
-
-@dataclass(frozen=True, slots=True)
-class UsageIncrement:
-    """Newly stored readings of one tenant in one UTC hour of the readings' own time."""
-
-    tenant_id: str
-    hour_ms: int
-    quantity: int
 
 
 def count_readings(

@@ -144,7 +144,7 @@ class ReadingsPipeline:
         clock: Clock,
         dead_letter_topic: str,
         max_sensors_per_device: int,
-        effects: Sequence[Effect] = (MeterReadings(),),
+        effects: Sequence[Effect],
     ) -> None:
         self.pool = pool
         self._catalog = catalog

@@ -41,8 +41,10 @@ from sinks.timescale.schema_version import require_schema
 from sinks.timescale.writer import Fenced
 from streams.lanes import Lanes
 from streams.positions import Stand, load_positions, reread_truncated_log
-from streams.readings import BatchReport, ReadingsPipeline, RecordBatch
+from streams.readings import BatchReport, MeterReadings, ReadingsPipeline, RecordBatch
 from streams.relay import Relay
+from streams.rules.effect import EvaluateRules
+from streams.rules.work import RuleWorker
 from streams.transport import RecordBatchTransport
 
 log = structlog.get_logger()
@@ -82,6 +84,7 @@ class Worker:
         self._settings = settings
         self._clock = SystemClock()
         self._topic = topic_name(settings.topic_prefix, Topic.READINGS)
+        self._alerts_topic = topic_name(settings.topic_prefix, Topic.ALERTS)
         self._worker_id = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
         self._counters = WorkerCounters()
         self._lanes = Lanes(_CONCURRENT_PARTITIONS)
@@ -145,6 +148,7 @@ class Worker:
             asyncio.create_task(Relay(pool, self._settings.kafka_bootstrap, self._counters).run()),
             asyncio.create_task(self._beat(pool, app)),
             asyncio.create_task(_raise_crash(app)),
+            asyncio.create_task(RuleWorker(pool, self._clock, self._alerts_topic).run()),
         ]
         _calm_garbage_collector()
         log.info("worker.started", worker_id=self._worker_id, topic=self._topic)
@@ -212,6 +216,7 @@ class Worker:
             clock=self._clock,
             dead_letter_topic=topic_name(settings.topic_prefix, Topic.DEAD_LETTERS),
             max_sensors_per_device=settings.max_sensors_per_device,
+            effects=(MeterReadings(), EvaluateRules(self._alerts_topic)),
         )
 
     def _add_agent(self, app: faust.App, pipeline: ReadingsPipeline) -> None:

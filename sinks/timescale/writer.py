@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from psycopg import errors
 
 from core.postgres import Connection, Pool
-from processors.metering import HOUR_MS, UsageIncrement
+from schemas.usage import HOUR_MS, UsageIncrement
 from sinks.timescale import binary
 
 _COPY_READINGS = "COPY weir.reading (sensor_no, seq, at, value, received_at) FROM STDIN (FORMAT BINARY)"

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.metering import HOUR_MS, UsageIncrement, count_readings
+from processors.metering import count_readings
+from schemas.usage import HOUR_MS, UsageIncrement
 
 
 def count(tenant_ids: list[str], codes: list[int], at_ms: list[int]) -> list[UsageIncrement]:

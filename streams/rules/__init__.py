@@ -1,0 +1,1 @@
+"""Rules on the stream: which pairs to judge, judging them from stored readings, writing what that amends."""

@@ -1,0 +1,136 @@
+"""Rules that changed: judge the stored readings that the change concerns, while the stream goes on.
+
+A batch that began before the change committed may not know it. So the work waits for every such batch to end (they hold
+the frontier lock, shared) before it looks at what is stored; batches that begin later know the rule themselves. Nothing
+falls in between. One worker at a time does this work, sensor by sensor, each in a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from core.clock import Clock
+from core.postgres import Connection, Pool, is_transient
+from streams.rules import episodes
+from streams.rules.book import BookedRule, RuleBook
+from streams.rules.effect import context_of, load_sensors
+from streams.rules.episodes import Pair
+from streams.rules.judging import Moment, Touched, rejudge
+
+log = structlog.get_logger()
+
+_LOCK = 5931870404
+_IDLE_S = 0.3
+_RETRY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One change of a rule, from the moment on that it concerns."""
+
+    work_id: int
+    rule_no: int
+    tenant_id: str
+    from_ms: int
+
+
+class RuleWorker:
+    """Takes open work one by one; survives the loss of the database."""
+
+    def __init__(self, pool: Pool, clock: Clock, alerts_topic: str) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._topic = alerts_topic
+
+    async def run(self) -> None:
+        """Take turns at doing the work, forever."""
+        while True:
+            try:
+                async with self._pool.connection() as connection:
+                    cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,))
+                    row = await cursor.fetchone()
+                    if row is not None and row[0]:
+                        await self._work_until_failure(connection)
+            except Exception as exc:
+                if not is_transient(exc):
+                    raise
+                log.warning("rule_work.database_away", error=type(exc).__name__)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _work_until_failure(self, connection: Connection) -> None:
+        try:
+            while True:
+                work = await _next_work(connection)
+                if work is None:
+                    await asyncio.sleep(_IDLE_S)
+                else:
+                    await self._do(connection, work)
+        finally:
+            if not connection.closed:
+                await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+
+    async def _do(self, connection: Connection, work: Work) -> None:
+        await _wait_for_running_batches(connection)
+        book = RuleBook()
+        await book.refresh(connection)
+        booked = next((rule for rule in book.rules_of(work.tenant_id) if rule.rule_no == work.rule_no), None)
+        sensors = await _sensors_of(connection, work.tenant_id)
+        await connection.execute(
+            "UPDATE weir.rule_work SET sensors_total = %s WHERE work_id = %s", (len(sensors), work.work_id)
+        )
+        open_sensors = await _open_sensors(connection, work.rule_no)
+        for number, (sensor_no, newest_ms) in enumerate(sensors):
+            if booked is not None and (newest_ms >= work.from_ms or sensor_no in open_sensors):
+                await self._judge(connection, work, booked, sensor_no, newest_ms)
+            await connection.execute(
+                "UPDATE weir.rule_work SET sensors_done = %s WHERE work_id = %s", (number + 1, work.work_id)
+            )
+        await connection.execute("UPDATE weir.rule_work SET done_at = now() WHERE work_id = %s", (work.work_id,))
+        log.info("rule_work.done", rule_no=work.rule_no, sensors=len(sensors))
+
+    async def _judge(
+        self, connection: Connection, work: Work, booked: BookedRule, sensor_no: int, newest_ms: int
+    ) -> None:
+        async with connection.transaction():
+            await episodes.lock_sensor(connection, sensor_no)
+            sensors = await load_sensors(connection, [sensor_no])
+            touched = Touched(work.from_ms, max(newest_ms, self._clock.now_ms()))
+            pair = Pair(work.tenant_id, sensor_no, work.rule_no)
+            moment = Moment(self._clock.now_ms(), self._topic)
+            await rejudge(connection, pair, booked, context_of(sensors[sensor_no]), touched, moment)
+
+
+async def _next_work(connection: Connection) -> Work | None:
+    cursor = await connection.execute(
+        "SELECT work_id, rule_no, tenant_id, (extract(epoch FROM from_at) * 1000)::bigint FROM weir.rule_work"
+        " WHERE done_at IS NULL ORDER BY work_id LIMIT 1"
+    )
+    row = await cursor.fetchone()
+    return None if row is None else Work(*row)
+
+
+async def _wait_for_running_batches(connection: Connection) -> None:
+    """Every batch that began before this moment has ended when this returns."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(weir.frontier_lock())")
+
+
+async def _open_sensors(connection: Connection, rule_no: int) -> set[int]:
+    """Sensors with an open episode of the rule: a change after their last reading still concerns these."""
+    cursor = await connection.execute(
+        "SELECT sensor_no FROM weir.alert_episode WHERE rule_no = %s AND status IN ('pending', 'firing')", (rule_no,)
+    )
+    return {number for (number,) in await cursor.fetchall()}
+
+
+async def _sensors_of(connection: Connection, tenant_id: str) -> list[tuple[int, int]]:
+    """(sensor_no, newest reading's time) of the tenant's sensors that have readings."""
+    cursor = await connection.execute(
+        "SELECT sensor_no, (extract(epoch FROM last_at) * 1000)::bigint FROM weir.sensor JOIN weir.sensor_state"
+        " USING (sensor_no) WHERE tenant_id = %s ORDER BY sensor_no",
+        (tenant_id,),
+    )
+    return [(number, newest) for number, newest in await cursor.fetchall()]

@@ -1,0 +1,231 @@
+"""Rules over the stream: from a rule and readings to episodes, whatever the order in which they come."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from accounts import rules
+from core.postgres import DatabaseRole, open_pool, tenant_transaction
+from tests.integration import recording
+from tests.integration.conftest import Broker
+from tests.integration.publishing import ThirdPartyDevice, body, reading
+from tests.integration.servers import Database, Tenant, WorkerProcess, create_tenant, wait_until
+
+pytestmark = pytest.mark.integration
+
+NEW_WORKER = Callable[..., WorkerProcess]
+START_MS = 1_790_856_000_000  # 2026-10-01T12:00:00Z
+MINUTE_MS = 60_000
+LONG_AGO = datetime(2010, 1, 1, tzinfo=UTC)
+TOO_WARM = {"type": "threshold", "above": 8.0, "for": "30m"}
+
+
+def add_rule(
+    database: Database, tenant: Tenant, condition: dict[str, Any], effective_from: datetime | None = LONG_AGO
+) -> str:
+    async def add() -> str:
+        async with (
+            open_pool(database.reader_url, DatabaseRole.READER, size=1) as pool,
+            tenant_transaction(pool, tenant.tenant_id) as connection,
+        ):
+            document = {"name": "rule", "applies_to": {"all": True}, "severity": "critical", "condition": condition}
+            return await rules.create_rule(connection, tenant.tenant_id, document, effective_from, "test")
+
+    return asyncio.run(add())
+
+
+def episodes(database: Database) -> list[tuple[Any, ...]]:
+    return database.query(
+        "SELECT status, started_at, fired_at, resolved_at, peak_value, proven_seconds::float8, possible_seconds::float8"
+        " FROM alert_episodes WHERE status <> 'retracted' ORDER BY started_at"
+    )
+
+
+def at(minute: float) -> datetime:
+    return datetime.fromtimestamp((START_MS + minute * MINUTE_MS) / 1000, UTC)
+
+
+def minutes(values: list[float], first: int = 0, step: int = 5) -> list[dict[str, Any]]:
+    return [reading(START_MS + (first + n * step) * MINUTE_MS, value) for n, value in enumerate(values)]
+
+
+@pytest.fixture
+def tenant(database: Database) -> Tenant:
+    return asyncio.run(create_tenant(database))
+
+
+@pytest.fixture
+def device(broker: Broker, topic_prefix: str) -> ThirdPartyDevice:
+    return ThirdPartyDevice(broker.bootstrap, f"{topic_prefix}readings")
+
+
+def settled(database: Database, records: int) -> None:
+    wait_until(
+        lambda: database.query("SELECT coalesce(sum(next_offset), 0) FROM stream_positions") == [(records,)],
+        60,
+        "all records committed",
+    )
+    wait_until(
+        lambda: database.query("SELECT count(*) FROM weir.rule_work WHERE done_at IS NULL") == [(0,)],
+        60,
+        "rule work done",
+    )
+
+
+# 6 readings of 9 °C from minute 10 to 35 are 25 proven minutes; the 7th at 40 makes 30: fired there; 7 °C at 45 resolves.
+WARM = [4.0, 4.0, 9.0, 9.0, 9.5, 9.0, 9.0, 9.0, 9.0, 7.0, 4.0]
+WARM_EPISODE = ("resolved", at(10), at(40), at(45), 9.5, 1800.0, 2400.0)
+
+
+def test_a_fridge_that_stays_too_warm_fires_and_resolves_by_its_readings_times(
+    database: Database, tenant: Tenant, device: ThirdPartyDevice, new_worker: NEW_WORKER
+) -> None:
+    add_rule(database, tenant, TOO_WARM)
+    new_worker()
+    for one in minutes(WARM):
+        device.send_all(tenant.devices[0], [body(one)])
+    settled(database, len(WARM))
+
+    assert episodes(database) == [WARM_EPISODE]
+    assert database.query("SELECT kind FROM weir.notification") == [("historical",)]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_shuffled_and_doubled_readings_give_the_same_episode(
+    seed: int, database: Database, tenant: Tenant, device: ThirdPartyDevice, new_worker: NEW_WORKER
+) -> None:
+    add_rule(database, tenant, TOO_WARM)
+    new_worker(WEIR_BATCH_MAX_RECORDS="3")
+    shuffled = minutes(WARM) * 2
+    random.Random(seed).shuffle(shuffled)
+    device.send_all(tenant.devices[0], [body(one) for one in shuffled])
+    settled(database, 2 * len(WARM))
+
+    assert episodes(database) == [WARM_EPISODE]
+
+
+def test_a_rule_posted_after_the_readings_judges_what_is_stored(
+    database: Database, tenant: Tenant, device: ThirdPartyDevice, new_worker: NEW_WORKER
+) -> None:
+    new_worker()
+    device.send_all(tenant.devices[0], [body(*minutes(WARM))])
+    settled(database, 1)
+    add_rule(database, tenant, TOO_WARM)
+    settled(database, 1)
+
+    assert episodes(database) == [WARM_EPISODE]
+
+
+def test_silence_does_not_resolve_and_a_back_fill_extends(
+    database: Database, tenant: Tenant, device: ThirdPartyDevice, new_worker: NEW_WORKER
+) -> None:
+    add_rule(database, tenant, TOO_WARM)
+    new_worker()
+    device.send_all(tenant.devices[0], [body(*minutes([9.0] * 8))])
+    settled(database, 1)
+    assert [episode[:4] for episode in episodes(database)] == [("firing", at(0), at(30), None)]
+
+    # Six hours of nothing, then warm still: one episode, the gap is possible time only.
+    device.send_all(tenant.devices[0], [body(*minutes([9.0, 4.0], first=395))])
+    settled(database, 2)
+    assert episodes(database) == [("resolved", at(0), at(30), at(400), 9.0, 2100.0, 24_000.0)]
+
+    # The device uploads what it had kept: cold in between, so there were two.
+    device.send_all(tenant.devices[0], [body(*minutes([4.0] * 71, first=40))])
+    settled(database, 3)
+    assert episodes(database) == [("resolved", at(0), at(30), at(40), 9.0, 2100.0, 2400.0)]
+    history = database.query("SELECT count(*) FROM weir.alert_history")
+    assert history[0][0] >= 3
+
+
+def test_every_change_reaches_the_alerts_topic(
+    database: Database,
+    tenant: Tenant,
+    device: ThirdPartyDevice,
+    new_worker: NEW_WORKER,
+    broker: Broker,
+    topic_prefix: str,
+) -> None:
+    import json
+
+    from kafka import KafkaConsumer
+
+    add_rule(database, tenant, {"type": "threshold", "at_or_above": 30.0})
+    new_worker()
+    device.send_all(tenant.devices[0], [body(*minutes([29.9, 30.0]))])
+    consumer = KafkaConsumer(
+        f"{topic_prefix}alerts",
+        bootstrap_servers=broker.bootstrap,
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=30_000,
+    )
+    record = next(iter(consumer))
+    consumer.close()
+
+    episode = json.loads(record.value)
+    assert record.key == episode["sensor_id"].encode()
+    assert (episode["status"], episode["started_at"]) == ("firing", "2026-10-01T12:05:00.000Z")
+    assert episode["peak"] == {"at": "2026-10-01T12:05:00.000Z", "value": 30.0}
+
+
+def test_deleting_a_rule_resolves_its_open_episode_at_that_moment(
+    database: Database, tenant: Tenant, device: ThirdPartyDevice, new_worker: NEW_WORKER
+) -> None:
+    rule_id = add_rule(database, tenant, TOO_WARM)
+    new_worker()
+    device.send_all(tenant.devices[0], [body(*minutes([9.0] * 8))])
+    settled(database, 1)
+
+    with psycopg.connect(database.admin_url, autocommit=True) as connection:
+        connection.execute(
+            "WITH deleted AS (INSERT INTO weir.rule_version (rule_no, version, effective_from, document, recorded_by)"
+            " SELECT rule_no, 2, '2026-10-02T00:00:00Z', NULL, 'test' FROM weir.rule WHERE rule_id = %s RETURNING rule_no)"
+            " INSERT INTO weir.rule_work (rule_no, tenant_id, from_at) SELECT rule_no, %s, '2026-10-02T00:00:00Z' FROM deleted",
+            (rule_id, tenant.tenant_id),
+        )
+    settled(database, 1)
+
+    assert [episode[:4] for episode in episodes(database)] == [
+        ("resolved", at(0), at(30), datetime(2026, 10, 2, tzinfo=UTC))
+    ]
+
+
+def test_the_recording_gives_the_same_episodes_live_shuffled_and_judged_afterwards(
+    database: Database, device: ThirdPartyDevice, new_worker: NEW_WORKER
+) -> None:
+    recording.require_recording()
+    live, shuffled, afterwards = (asyncio.run(create_tenant(database, name=name)) for name in ("a", "b", "c"))
+    below = {"type": "threshold", "below": 60.0, "for": "1h", "clear": {"above": 65.0, "for": "15m"}}
+    add_rule(database, live, below)
+    add_rule(database, shuffled, below)
+    new_worker()
+    readings = [reading(recording.epoch_ms(when), value) for when, value in recording.rows().rows()]
+    mixed = readings[:]
+    random.Random(7).shuffle(mixed)
+    sent = 0
+    for tenant, order in ((live, readings), (shuffled, mixed), (afterwards, readings)):
+        records = [body(*order[n : n + 1500]) for n in range(0, len(order), 1500)]
+        device.send_all(tenant.devices[0], records)
+        sent += len(records)
+    settled(database, sent)
+    add_rule(database, afterwards, below)
+    settled(database, sent)
+
+    found = {
+        tenant.tenant_id: database.query(
+            "SELECT started_at, fired_at, resolved_at, peak_value, proven_seconds, possible_seconds FROM alert_episodes"
+            " WHERE tenant_id = %s AND status <> 'retracted' AND fired_at IS NOT NULL ORDER BY 1",
+            tenant.tenant_id,
+        )
+        for tenant in (live, shuffled, afterwards)
+    }
+    first, second, third = found.values()
+    assert len(first) > 3
+    assert first == second == third
