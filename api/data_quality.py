@@ -1,8 +1,8 @@
 """`GET /v1/data-quality`: what was stored, doubled, contradicted, late, refused and missing, by sensor.
 
 Gaps need every reading's time, so they decide what a request costs. A page therefore ends at its limit of sensors or once
-it has looked at so many readings, whichever comes first; the cursor goes on from there. A sensor is read in chunks: memory
-does not grow with the range.
+it has looked at so many readings, whichever comes first; the cursor goes on from there. Small sensors are read together,
+a large one in chunks: memory does not grow with the range.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ router = APIRouter(prefix="/v1/data-quality", tags=["readings"])
 MAX_LISTED: Final = 10_000
 READINGS_PER_PAGE: Final = 2_000_000
 CHUNK_READINGS: Final = 200_000
+GROUP_SENSORS: Final = 200
+_WORTH_A_THREAD: Final = 5_000
 _MAX_DEVICE_REFUSALS: Final = 10_000
 
 ServicesOfApp = Annotated[Services, Depends(services_of)]
@@ -109,38 +111,52 @@ async def _page(
     sensors = await reader.list_sensors(connection, query.after, limit + 1)
     page: list[tuple[SensorRow, Spacing]] = []
     looked_at = 0
-    for sensor in sensors[:limit]:
-        if looked_at >= READINGS_PER_PAGE:
-            break
-        spacing = await spacing_of(connection, sensor, query.start_ms, query.end_ms)
-        looked_at += spacing.looked_at
-        page.append((sensor, spacing))
+    while len(page) < min(limit, len(sensors)) and looked_at < READINGS_PER_PAGE:
+        group = sensors[len(page) : min(limit, len(page) + GROUP_SENSORS)]
+        for sensor, spacing in await spacings_of(connection, group, query.start_ms, query.end_ms):
+            page.append((sensor, spacing))
+            looked_at += spacing.looked_at
     return page, len(page) < len(sensors)
 
 
-async def spacing_of(
-    connection: Connection, sensor: SensorRow, start_ms: int, end_ms: int, chunk: int = CHUNK_READINGS
-) -> Spacing:
-    """Count a sensor's readings in the range, and find the gaps that overlap it.
+async def spacings_of(
+    connection: Connection, sensors: Sequence[SensorRow], start_ms: int, end_ms: int, chunk: int = CHUNK_READINGS
+) -> list[tuple[SensorRow, Spacing]]:
+    """Count readings in the range and find the gaps that overlap it, for the first of these sensors, at least one.
 
     A gap's later neighbour is judged by the 24 h before it, and the neighbours of the range's ends lie outside of it: so
-    reading starts 24 h early, at the newest reading before that, and ends with the first reading after the range.
-
-    At most `chunk` readings are held at once, besides those of 24 h.
+    reading starts 24 h early, at the newest reading before that, and ends with the first reading after the range. At most
+    `chunk` readings are held at once, besides those of 24 h: sensors that fit are read together, one that does not alone.
     """
+    numbers = [sensor.sensor_no for sensor in sensors]
     history_ms = max(start_ms - WINDOW_MS, rfc3339.MIN_MS)
-    before = await reader.last_time_before(connection, sensor.sensor_no, history_ms)
-    walk = _GapWalk(sensor.expected_interval_ms, start_ms, end_ms, [] if before is None else [before])
+    neighbours = await reader.reading_neighbours(connection, numbers, history_ms, end_ms)
+    rows = np.array(await reader.reading_times(connection, numbers, history_ms, end_ms, chunk), np.int64).reshape(-1, 2)
+    # The chunk may have ended within its last sensor.
+    complete = numbers if len(rows) < chunk else numbers[: numbers.index(int(rows[-1, 0]))]
+    found = []
+    for sensor in sensors[: max(len(complete), 1)]:
+        before, following = neighbours[sensor.sensor_no]
+        walk = _GapWalk(sensor.expected_interval_ms, start_ms, end_ms, before)
+        if complete:
+            await walk.add(rows[rows[:, 0] == sensor.sensor_no, 1] // 1_000)
+        else:
+            await _walk_in_chunks(connection, walk, sensor.sensor_no, history_ms, end_ms, chunk)
+        await walk.finish(following)
+        found.append((sensor, walk.found))
+    return found
+
+
+async def _walk_in_chunks(
+    connection: Connection, walk: _GapWalk, sensor_no: int, start_ms: int, end_ms: int, chunk: int
+) -> None:
     after: tuple[int, int] | None = None
     while True:
-        rows = await reader.reading_times(connection, sensor.sensor_no, history_ms, end_ms, after, chunk)
-        await walk.add([at_us // 1_000 for at_us, _ in rows])
+        rows = await reader.time_page(connection, sensor_no, start_ms, end_ms, after, chunk)
+        await walk.add(np.array([at_us for at_us, _ in rows], np.int64) // 1_000)
         if len(rows) < chunk:
-            break
+            return
         after = rows[-1]
-    following = await reader.first_time_from(connection, sensor.sensor_no, end_ms)
-    await walk.finish([] if following is None else [following])
-    return walk.found
 
 
 class _GapWalk:
@@ -150,17 +166,16 @@ class _GapWalk:
     24 h that end with it.
     """
 
-    def __init__(self, declared_ms: int | None, start_ms: int, end_ms: int, before: Sequence[int]) -> None:
+    def __init__(self, declared_ms: int | None, start_ms: int, end_ms: int, before: int | None) -> None:
         self.found = Spacing()
         self._declared_ms = declared_ms
         self._start_ms = start_ms
         self._end_ms = end_ms
-        self._judged = np.array(before, np.int64)
-        self._waiting = np.array([], np.int64)
+        self._judged = _times(before)
+        self._waiting = _times(None)
 
-    async def add(self, at_ms: Sequence[int]) -> None:
-        """Take the next readings."""
-        arrived = np.array(at_ms, np.int64)
+    async def add(self, arrived: NDArray[np.int64]) -> None:
+        """Take the next readings' times."""
         self.found.looked_at += len(arrived)
         self.found.accepted += int(np.count_nonzero(arrived >= self._start_ms))
         known = np.concatenate((self._waiting, arrived))
@@ -168,16 +183,18 @@ class _GapWalk:
         self._waiting = known[complete:]
         await self._judge(known[:complete])
 
-    async def finish(self, following: Sequence[int]) -> None:
+    async def finish(self, following: int | None) -> None:
         """Judge the rest, up to the first reading after the range."""
-        await self._judge(np.concatenate((self._waiting, np.array(following, np.int64))))
+        await self._judge(np.concatenate((self._waiting, _times(following))))
 
     async def _judge(self, fresh: NDArray[np.int64]) -> None:
         if not len(fresh):
             return
         at_ms = np.concatenate((self._judged, fresh))
-        # In a thread: other requests go on while a large sensor is looked at.
-        gaps = await asyncio.to_thread(find_gaps, at_ms, self._declared_ms)
+        if len(at_ms) < _WORTH_A_THREAD:
+            gaps = find_gaps(at_ms, self._declared_ms)
+        else:  # other requests go on while a large sensor is looked at
+            gaps = await asyncio.to_thread(find_gaps, at_ms, self._declared_ms)
         is_new = gaps[:, 1] >= fresh[0]
         overlaps = (gaps[:, 1] > self._start_ms) & (gaps[:, 0] < self._end_ms)
         chosen = gaps[is_new & overlaps]
@@ -187,6 +204,10 @@ class _GapWalk:
         # What the next pair may need: 24 h, and always the last reading.
         first = min(int(np.searchsorted(at_ms, at_ms[-1] - WINDOW_MS)), len(at_ms) - 1)
         self._judged = at_ms[first:]
+
+
+def _times(at_ms: int | None) -> NDArray[np.int64]:
+    return np.array([] if at_ms is None else [at_ms], np.int64)
 
 
 async def _items(

@@ -66,25 +66,34 @@ def _instant(at_ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=at_ms)
 
 
+def _ms(at_us: int | None) -> int | None:
+    return None if at_us is None else at_us // 1_000
+
+
+def _after(place: tuple[int, int] | None) -> tuple[datetime | None, int | None]:
+    return (None, None) if place is None else (_EPOCH + timedelta(microseconds=place[0]), place[1])
+
+
 async def _rows(connection: Connection, statement: LiteralString, *parameters: object) -> list[tuple[Any, ...]]:
     return await (await connection.execute(statement, parameters, binary=True)).fetchall()
 
 
 # Times travel as microseconds: exact, as a double holds those of 285 years, and far quicker to take in than timestamps.
+# LIMIT 1 keeps each state a look-up by key; a plain join would read the states of all the tenant's sensors first.
 _SENSORS_AFTER = """
 SELECT s.*, (date_part('epoch', t.last_at) * 1e6)::bigint, t.last_value
 FROM (SELECT sensor_no, sensor_id, device_id, name, unit, expected_interval_ms, site_id, unit_id
       FROM weir.sensor WHERE sensor_id > %s ORDER BY sensor_id LIMIT %s) s
-LEFT JOIN LATERAL (SELECT q.last_at, q.last_value FROM weir_tenant.sensor_states q WHERE q.sensor_no = s.sensor_no) t
-    ON true -- LATERAL: the states of these sensors by their key; a plain join would read all of the tenant's first
+LEFT JOIN LATERAL (
+    SELECT q.last_at, q.last_value FROM weir_tenant.sensor_states q WHERE q.sensor_no = s.sensor_no LIMIT 1) t ON true
 ORDER BY s.sensor_id
 """
 _SENSOR_BY_ID = """
 SELECT s.sensor_no, s.sensor_id, s.device_id, s.name, s.unit, s.expected_interval_ms, s.site_id, s.unit_id,
        (date_part('epoch', t.last_at) * 1e6)::bigint, t.last_value
 FROM weir.sensor s
-LEFT JOIN LATERAL (SELECT q.last_at, q.last_value FROM weir_tenant.sensor_states q WHERE q.sensor_no = s.sensor_no) t
-    ON true
+LEFT JOIN LATERAL (
+    SELECT q.last_at, q.last_value FROM weir_tenant.sensor_states q WHERE q.sensor_no = s.sensor_no LIMIT 1) t ON true
 WHERE s.sensor_id = %s
 """
 
@@ -103,8 +112,7 @@ async def find_sensor(connection: Connection, sensor_id: str) -> SensorRow | Non
 
 
 def _sensor(row: tuple[Any, ...]) -> SensorRow:
-    last_at_us = row[8]
-    return SensorRow(*row[:8], None if last_at_us is None else last_at_us // 1_000, row[9])  # type: ignore[call-arg] # 8 columns
+    return SensorRow(*row[:8], _ms(row[8]), row[9])  # type: ignore[call-arg] # 8 columns
 
 
 # The function returns its rows in order, and a scan of it keeps them so.
@@ -118,8 +126,7 @@ async def raw_page(
     connection: Connection, sensor_no: int, start_ms: int, end_ms: int, after: tuple[int, int] | None, limit: int
 ) -> list[RawRow]:
     """At most `limit` readings with start <= at < end beyond `after` (at in µs, seq), in the order of (at, seq)."""
-    after_at = None if after is None else _EPOCH + timedelta(microseconds=after[0])
-    after_seq = None if after is None else after[1]
+    after_at, after_seq = _after(after)
     return await _rows(connection, _RAW, sensor_no, _instant(start_ms), _instant(end_ms), after_at, after_seq, limit)
 
 
@@ -148,35 +155,41 @@ async def rollup_page(
 
 
 _TIMES = """
+SELECT r.sensor_no, (date_part('epoch', r.at) * 1e6)::bigint
+FROM weir_tenant.reading_times(%s::integer[], %s, %s, %s::integer) r
+"""
+_NEIGHBOURS = """
+SELECT n.sensor_no, (date_part('epoch', n.last_before) * 1e6)::bigint, (date_part('epoch', n.first_from) * 1e6)::bigint
+FROM weir_tenant.reading_neighbours(%s::integer[], %s, %s) n
+"""
+_TIMES_AND_SEQS = """
 SELECT (date_part('epoch', r.at) * 1e6)::bigint, r.seq
 FROM weir_tenant.sensor_raw(%s::integer, %s, %s, %s::timestamptz, %s::integer, %s::integer) r
 """
-_FIRST_FROM = """
-SELECT (date_part('epoch', r.at) * 1e6)::bigint
-FROM weir_tenant.sensor_raw(%s::integer, %s, 'infinity', NULL, NULL, 1) r
-"""
-_LAST_BEFORE = "SELECT (date_part('epoch', weir_tenant.sensor_before(%s::integer, %s)) * 1e6)::bigint"
 
 
 async def reading_times(
+    connection: Connection, sensor_nos: Sequence[int], start_ms: int, end_ms: int, limit: int
+) -> list[tuple[int, int]]:
+    """Sensor and time (µs) of readings, sensor by sensor in the order given, ending after `limit` of them."""
+    return await _rows(connection, _TIMES, list(sensor_nos), _instant(start_ms), _instant(end_ms), limit)
+
+
+async def reading_neighbours(
+    connection: Connection, sensor_nos: Sequence[int], before_ms: int, from_ms: int
+) -> dict[int, tuple[int | None, int | None]]:
+    """By sensor, the time of its newest reading before a moment and of its oldest one from another moment on."""
+    rows = await _rows(connection, _NEIGHBOURS, list(sensor_nos), _instant(before_ms), _instant(from_ms))
+    return {sensor_no: (_ms(before_us), _ms(from_us)) for sensor_no, before_us, from_us in rows}
+
+
+async def time_page(
     connection: Connection, sensor_no: int, start_ms: int, end_ms: int, after: tuple[int, int] | None, limit: int
 ) -> list[tuple[int, int]]:
-    """Times (µs) and seqs of readings, paged as `raw_page` is."""
-    after_at = None if after is None else _EPOCH + timedelta(microseconds=after[0])
-    after_seq = None if after is None else after[1]
-    return await _rows(connection, _TIMES, sensor_no, _instant(start_ms), _instant(end_ms), after_at, after_seq, limit)
-
-
-async def first_time_from(connection: Connection, sensor_no: int, at_ms: int) -> int | None:
-    """Time of the oldest reading at or after a moment."""
-    rows = await _rows(connection, _FIRST_FROM, sensor_no, _instant(at_ms))
-    return rows[0][0] // 1_000 if rows else None
-
-
-async def last_time_before(connection: Connection, sensor_no: int, at_ms: int) -> int | None:
-    """Time of the newest reading before a moment."""
-    rows = await _rows(connection, _LAST_BEFORE, sensor_no, _instant(at_ms))
-    return None if rows[0][0] is None else rows[0][0] // 1_000
+    """Times (µs) and seqs of one sensor's readings, paged as `raw_page` is."""
+    after_at, after_seq = _after(after)
+    bounds = (_instant(start_ms), _instant(end_ms), after_at, after_seq, limit)
+    return await _rows(connection, _TIMES_AND_SEQS, sensor_no, *bounds)
 
 
 _CONFLICTS = """
@@ -223,7 +236,7 @@ async def quality_counts(
 _REFUSALS = """
 SELECT s.sensor_no, count(*) FILTER (WHERE d.reason = 'impossible_time'),
        count(*) FILTER (WHERE d.reason <> 'impossible_time')
-FROM weir_tenant.dead_letters d JOIN weir.sensor s ON s.device_id = d.device_id AND s.name = d.sensor
+FROM weir_tenant.refused_readings d JOIN weir.sensor s ON s.device_id = d.device_id AND s.name = d.sensor
 WHERE s.sensor_no = ANY (%s::integer[]) AND d.refused_at >= %s AND d.refused_at < %s AND d.replayed_at IS NULL
 GROUP BY s.sensor_no
 """

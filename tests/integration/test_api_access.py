@@ -187,7 +187,7 @@ class TestTenants:
 
 
 VIEWS = ("readings", "readings_1m", "readings_1h", "readings_1d", "reading_conflicts", "sensor_states", "quality_hourly",
-         "dead_letters", "refusal_counts", "usage_hourly")  # fmt: skip
+         "dead_letters", "refused_readings", "refusal_counts", "usage_hourly")  # fmt: skip
 
 
 class TestForgetfulQueries:
@@ -217,7 +217,8 @@ class TestForgetfulQueries:
                 "SELECT * FROM weir_tenant.sensor_raw(%s, '-infinity', 'infinity', NULL, NULL, 10)",
                 "SELECT * FROM weir_tenant.sensor_rollup(%s, '1h', '2026-11-20Z', '2026-11-21Z', 10)",
                 "SELECT * FROM weir_tenant.sensor_conflicts(%s, '-infinity', 'infinity', 10)",
-                "SELECT at FROM weir_tenant.sensor_before(%s, 'infinity') AS at WHERE at IS NOT NULL",
+                "SELECT * FROM weir_tenant.reading_times(ARRAY[%s], '-infinity', 'infinity', 10)",
+                "SELECT * FROM weir_tenant.reading_neighbours(ARRAY[%s], 'infinity', '-infinity')",
             ):
                 assert connection.execute(query.encode(), (foreign_no,)).fetchall() == []
 

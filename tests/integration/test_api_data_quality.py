@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from api import models
-from api.data_quality import Spacing, spacing_of
+from api.data_quality import Spacing, spacings_of
 from core.postgres import DatabaseRole, open_pool, tenant_transaction
 from ops.embedded.postgres import EmbeddedPostgres
 from sinks.timescale import reader
@@ -253,7 +253,8 @@ class TestChunks:
                 sensor = await reader.find_sensor(connection, sensor_id)
                 assert sensor is not None
                 start_ms = round((NOON + 30 * MINUTE).timestamp() * 1_000)
-                return await spacing_of(connection, sensor, start_ms, start_ms + 7_200_000, size)
+                ((_, found),) = await spacings_of(connection, [sensor], start_ms, start_ms + 7_200_000, size)
+                return found
 
         whole, in_chunks = asyncio.run(spacing(100_000)), asyncio.run(spacing(chunk))
 
@@ -281,10 +282,11 @@ class TestPages:
             sensor_no, _ = add_sensor(database, tenant, f"s{n}")
             add_readings(database, sensor_no, [(NOON + k * MINUTE, 0, 1.0) for k in range(60)])
         monkeypatch.setattr("api.data_quality.READINGS_PER_PAGE", 100)
+        monkeypatch.setattr("api.data_quality.GROUP_SENSORS", 2)  # looked at together
 
         first = api.get("/v1/data-quality", **between(NOON, NOON + DAY))
 
-        assert len(first["items"]) == 2  # 60 are fewer than 100, 120 are not
+        assert len(first["items"]) == 2  # 2 × 60 are more than 100
         assert len(api.walk("/v1/data-quality", **between(NOON, NOON + DAY))) == 5
 
     def test_a_cursor_continues_its_own_range_only(self, api: Client, database: Database, tenant: Tenant) -> None:
