@@ -14,6 +14,7 @@ from typing import LiteralString
 from psycopg import errors
 
 from core.postgres import Connection, Pool
+from sinks.timescale import aggregates
 from sinks.timescale.migrate import Engine
 from sinks.timescale.rollups import lock_out_writers, refresh_tenants, refresher
 
@@ -130,20 +131,24 @@ async def _freeze(connection: Connection, engine: Engine, report: RetentionRepor
     befores: dict[str, datetime] = dict(await (await connection.execute(_UNFROZEN)).fetchall())
     # Writers refuse what is below a horizon, so one look at the markers is enough: none comes for these tenants' rows.
     await refresh_tenants(connection, engine, befores)
+    if engine is Engine.TIMESCALE and not await _keep(connection, befores):
+        return  # a long statement would look in the wrong place; the next run will do
     for tenant_id, to_at in befores.items():
-        if engine is Engine.TIMESCALE:
-            await _keep(connection, tenant_id, to_at)
         await connection.execute(_FREEZE, (tenant_id, to_at))
         report.frozen.append(tenant_id)
 
 
-async def _keep(connection: Connection, tenant_id: str, to_at: datetime) -> None:
-    cursor = await connection.execute("SELECT sensor_no FROM weir.sensor WHERE tenant_id = %s ORDER BY 1", (tenant_id,))
-    sensors = [row[0] for row in await cursor.fetchall()]
-    for part in await _parts(connection, _PARTS_TO_FREEZE, tenant_id, to_at):
-        for start in range(0, len(sensors), _SENSORS_A_COPY):
-            some = sensors[start : start + _SENSORS_A_COPY]
-            await connection.execute("SELECT weir.keep_rollups(%s::integer[], %s, %s)", (some, *part))
+async def _keep(connection: Connection, befores: dict[str, datetime]) -> bool:
+    """Copy what is to be frozen to where no refresh reaches it; returns whether all readers would find it there."""
+    chunks = await aggregates.count_chunks(connection)
+    for tenant_id, to_at in befores.items():
+        query = "SELECT sensor_no FROM weir.sensor WHERE tenant_id = %s ORDER BY 1"
+        sensors = [row[0] for row in await (await connection.execute(query, (tenant_id,))).fetchall()]
+        for part in await _parts(connection, _PARTS_TO_FREEZE, tenant_id, to_at):
+            for start in range(0, len(sensors), _SENSORS_A_COPY):
+                some = sensors[start : start + _SENSORS_A_COPY]
+                await connection.execute("SELECT weir.keep_rollups(%s::integer[], %s, %s)", (some, *part))
+    return await aggregates.everyone_sees(connection, chunks)
 
 
 async def _parts(

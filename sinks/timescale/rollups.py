@@ -19,7 +19,7 @@ from typing import LiteralString
 from psycopg import errors
 
 from core.postgres import Connection, Pool
-from schemas.errors import Misconfigured
+from sinks.timescale import aggregates
 from sinks.timescale.migrate import Engine
 
 REFRESHER_LOCK = 5931870403
@@ -179,7 +179,7 @@ def _by_day(work: Sequence[_Work]) -> list[_Work]:
 async def _refresh_work(connection: Connection, engine: Engine, work: Sequence[_Work]) -> int:
     if engine is Engine.PLAIN:
         return sum([await _refresh_blocks(connection, some) for some in _transactions(work)])
-    return sum([await _refresh_day(connection, day) for day in work])
+    return sum([await _refresh_day(connection, part) for part in work])
 
 
 def _transactions(work: Sequence[_Work]) -> Iterable[list[_Work]]:
@@ -203,21 +203,10 @@ async def _refresh_blocks(connection: Connection, work: Sequence[_Work]) -> int:
 
 
 async def _refresh_day(connection: Connection, work: _Work) -> int:
-    """TimescaleDB: refresh each level in transactions of its own, then clear.
-
-    The whole day is named, not its marked hours: only what was invalidated is recomputed, and invalidations between
-    marked hours (TimescaleDB logs one range per transaction and chunk) would otherwise pile up in its log.
-    """
-    settled = await (await connection.execute("SELECT settled FROM weir.rollup_settled")).fetchone()
-    assert settled is not None  # noqa: S101 - a table of one row
-    day_end = work.day + timedelta(days=1)
-    async with _as_owner(connection):
-        for level, end in (("1m", min(day_end, settled[0])), ("1h", min(day_end, settled[0])), ("1d", day_end)):
-            await connection.execute(
-                "CALL public.refresh_continuous_aggregate(%s::regclass, %s::timestamptz, %s::timestamptz,"
-                """ options => '{"buckets_per_batch": 0}')""",
-                (f"weir.rollup_{level}", work.day, end),
-            )
+    """TimescaleDB: refresh in transactions of their own, then clear, unless someone may still read by an older plan."""
+    settled = (await _stand(connection))[1]
+    if not await aggregates.refresh_day(connection, work.day, settled):
+        return 0
     async with connection.transaction():
         return await _clear(connection, [work])
 
@@ -320,22 +309,3 @@ async def refresher(connection: Connection, *, wait: bool = False) -> AsyncItera
         if not connection.closed:
             await connection.execute("SELECT set_config('statement_timeout', %s, false)", before)
             await connection.execute("SELECT pg_advisory_unlock(%s)", (REFRESHER_LOCK,))
-
-
-@asynccontextmanager
-async def _as_owner(connection: Connection) -> AsyncIterator[None]:
-    row = await (await connection.execute("SELECT quote_ident(current_user)")).fetchone()
-    assert row is not None  # noqa: S101 - every session has a user
-    try:
-        await connection.execute("SET ROLE weir_owner")
-    except errors.InsufficientPrivilege as exc:
-        msg = (
-            "the login may not refresh continuous aggregates: on TimescaleDB the login of `weir jobs` must be a member"
-            " of weir_owner (GRANT weir_owner TO <login>)"
-        )
-        raise Misconfigured(msg) from exc
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            await connection.execute(b"SET ROLE " + str(row[0]).encode())

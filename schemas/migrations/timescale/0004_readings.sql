@@ -156,6 +156,15 @@ BEGIN
     END LOOP;
 END $$;
 
+-- The hypertables that roll-ups are read from.
+CREATE FUNCTION weir.rollup_stores() RETURNS regclass[]
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog
+AS $$
+    SELECT array_agg(format('%I.%I', a.materialization_hypertable_schema, a.materialization_hypertable_name)::regclass)
+           || ARRAY['weir.kept_1m', 'weir.kept_1h']::regclass[]
+    FROM timescaledb_information.continuous_aggregates a WHERE a.view_schema = 'weir'
+$$;
+
 CREATE FUNCTION weir.partitions() RETURNS TABLE (name text, from_at timestamptz, to_at timestamptz)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog
 AS $$
@@ -206,5 +215,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON weir.reading TO weir_writer;
 GRANT SELECT, INSERT, UPDATE ON weir.rollup_frozen TO weir_writer;
 GRANT SELECT, UPDATE ON weir.rollup_settled TO weir_writer;
 GRANT SELECT ON weir.sensor_window, weir.rollup_1m, weir.rollup_1h, weir.rollup_1d TO weir_writer;
-REVOKE EXECUTE ON FUNCTION weir.ensure_partition, weir.ensure_partitions, weir.keep_rollups, weir.partitions, weir.drop_oldest_partition, weir.compress_oldest_chunk FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION weir.ensure_partition, weir.ensure_partitions, weir.keep_rollups, weir.partitions, weir.drop_oldest_partition, weir.compress_oldest_chunk TO weir_writer;
+REVOKE EXECUTE ON FUNCTION weir.ensure_partition, weir.ensure_partitions, weir.keep_rollups, weir.rollup_stores,
+    weir.partitions, weir.drop_oldest_partition, weir.compress_oldest_chunk FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION weir.ensure_partition, weir.ensure_partitions, weir.keep_rollups, weir.rollup_stores,
+    weir.partitions, weir.drop_oldest_partition, weir.compress_oldest_chunk TO weir_writer;
