@@ -120,7 +120,7 @@ def _days(digits: NDArray[np.uint8]) -> _Times:
     months = (_two(digits, 0) * np.int32(100) + _two(digits, 2)) * 12 + month - (1 + _EPOCH.year * 12)
     month_starts = months.astype("M8[M]")
     days = month_starts.astype("M8[D]") + (day.astype(np.int64) - 1)
-    exists = (month >= 1) & (month <= _LAST_MONTH) & (day >= 1) & (days.astype("M8[M]") == month_starts)
+    exists = (month >= 1) & (month <= _LAST_MONTH) & (days.astype("M8[M]") == month_starts)
     return days.astype(np.int64), exists
 
 

@@ -90,6 +90,11 @@ class TestWhatIsRead:
     def test_times_as_numbers_and_texts_are_floored_to_milliseconds(self, at: float | str, at_ms: int) -> None:
         assert [row.at_ms for row in rows(decode_readings(READING | {"at": at}, READING))] == [at_ms, EIGHT_PM]
 
+    def test_one_immense_number_does_not_change_how_its_neighbours_are_floored(self) -> None:
+        value = f'{{"readings":[{{"sensor":"air","at":-1.5,"value":1}},{{"sensor":"air","at":{10**400},"value":1}}]}}'
+
+        assert decode(value.encode()).at_ms.tolist() == [-2]
+
     @pytest.mark.parametrize(
         "at", ["1970-01-01T00:00:00Z", "2000-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"]
     )
@@ -135,6 +140,7 @@ class TestWhatIsRead:
 
         assert len(padded) == 1_048_576
         assert decode(padded).index.tolist() == list(range(10_000))
+        assert decode(padded, "APPLICATION/JSON").index.tolist() == list(range(10_000))
 
     def test_duplicates_within_one_record_are_all_read(self) -> None:
         assert rows(decode_readings(READING, READING)) == [AIR, AIR._replace(reading=1)]

@@ -67,6 +67,9 @@ class TestWholeRecordRefused:
             DOCUMENTED.replace(b"3.8", b"-1e400"),
             DOCUMENTED.replace(b"17", b"1e400"),
             DOCUMENTED.replace(b'"sent_at"', b'"x":1e400,"sent_at"'),
+            DOCUMENTED.replace(b'"seq"', b'"x":1e400,"seq"'),
+            DOCUMENTED.replace(b'"seq"', b'"x":"\xff","seq"'),
+            DOCUMENTED.replace(b'"seq"', b'"\xff":1,"seq"'),
             DOCUMENTED.replace(b"3.8", b"03.8"),
             DOCUMENTED.replace(b"3.8", b"'3.8'"),
             DOCUMENTED.replace(b"air", b"a\xffr"),
@@ -123,6 +126,12 @@ class TestWholeRecordRefused:
 
         assert rows(decode(extended(63))) == [AIR]  # the record itself is the first level
         assert whole_record_refused(extended(64)) == Reason.UNDECODABLE
+
+        within = DOCUMENTED.replace(b'"seq"', b'"x":%b,"seq"' % nested(61))  # after record, list and reading
+        assert rows(decode(within)) == [AIR]
+        for levels in (62, 1_100):
+            beyond = DOCUMENTED.replace(b'"seq"', b'"x":%b,"seq"' % nested(levels))
+            assert whole_record_refused(beyond) == Reason.UNDECODABLE
 
     def test_the_verdict_on_nesting_does_not_depend_on_the_callers_stack(self) -> None:
         def extended(levels: int) -> bytes:

@@ -121,6 +121,14 @@ def test_anything_else_is_no_time(text: str) -> None:
     assert read(text) is None
 
 
+@pytest.mark.parametrize("text", ["2026-11-22T20:00:00.000Z", "2026-11-22T20:00:00.000+00:00", "2026-11-22T20:00:00Z"])
+@pytest.mark.parametrize("wrong", ["/", ":", ".", "T", "Z", "é"])
+def test_no_character_can_be_another(text: str, wrong: str) -> None:
+    changed = [text[:place] + wrong + text[place + 1 :] for place in range(len(text)) if text[place] != wrong]
+
+    assert not parse(changed)[1].any()
+
+
 def test_a_fraction_may_have_as_many_digits_as_the_longest_text_holds() -> None:
     head = "2026-11-22T20:00:00."  # 20 characters, then 43 digits and Z make 64
 

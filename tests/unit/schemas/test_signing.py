@@ -27,6 +27,13 @@ def test_a_known_signature_stays_what_it_was() -> None:
     assert sign("s3cret", KEY, VALUE) == "775198303170fa47853a843dd53a314c569e6a7ba3e2bfbce69126d8f76b7d0b"
 
 
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 1_000])
+def test_a_secret_may_be_shorter_or_longer_than_a_block_of_the_hash(length: int) -> None:
+    expected = hmac.new(b"s" * length, KEY + b"\0" + VALUE, hashlib.sha256).hexdigest()
+
+    assert sign("s" * length, KEY, VALUE) == expected
+
+
 def test_hex_digits_of_either_case_and_type_are_accepted() -> None:
     key, signature = SecretKey("s3cret"), sign("s3cret", KEY, VALUE)
 
