@@ -115,6 +115,42 @@ CREATE TRIGGER rules_changed AFTER INSERT OR UPDATE OR DELETE ON weir.rule_versi
 CREATE TRIGGER assignments_changed AFTER UPDATE OF site_id, unit_id, expected_interval_ms ON weir.sensor
     FOR EACH STATEMENT EXECUTE FUNCTION weir.rules_changed();
 
+-- What somebody says about an episode of the current tenant: the episode's next version with its history, the note, and the
+-- record for the topic, in one go. Runs as owner: the reader may not write episodes, history or outbox by any other way, and
+-- what it has published is the episode as it stands here, to a topic of alerts. NULL: no such episode.
+CREATE FUNCTION weir.handle_alert(p_alert_id text, p_kind text, p_author text, p_note text, p_topic text) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+AS $$
+DECLARE
+    e weir.alert_episode;
+    document jsonb;
+BEGIN
+    IF p_topic !~ '^[A-Za-z0-9._-]{0,240}alerts$' THEN
+        RAISE EXCEPTION 'topic % is none of alerts; expected a prefix and the word alerts', p_topic
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- Who acknowledged first stays; the notes tell of everybody.
+    UPDATE weir.alert_episode a SET
+        acknowledged_by = CASE WHEN p_kind = 'acknowledge' THEN coalesce(a.acknowledged_by, p_author) ELSE a.acknowledged_by END,
+        acknowledged_at = CASE WHEN p_kind = 'acknowledge' THEN coalesce(a.acknowledged_at, clock_timestamp()) ELSE a.acknowledged_at END,
+        assigned_to = CASE WHEN p_kind = 'assign' THEN p_note ELSE a.assigned_to END,
+        version = a.version + 1,
+        updated_at = greatest(a.updated_at, date_trunc('milliseconds', clock_timestamp()))
+    WHERE a.alert_id = p_alert_id AND a.tenant_id = weir.current_tenant()
+    RETURNING a.* INTO e;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    document := weir.episode_document(e);
+    INSERT INTO weir.alert_note (alert_id, kind, author, note) VALUES (p_alert_id, p_kind, p_author, p_note);
+    INSERT INTO weir.alert_history (alert_id, version, recorded_at, episode)
+        VALUES (p_alert_id, e.version, e.updated_at, document);
+    INSERT INTO weir.topic_outbox (topic, key, value, headers) VALUES (
+        p_topic, convert_to(document ->> 'sensor_id', 'UTF8'), convert_to(document::text, 'UTF8'),
+        jsonb_build_array(jsonb_build_array('content-type', encode(convert_to('application/json', 'UTF8'), 'base64'))));
+    RETURN document;
+END $$;
+
 CREATE VIEW public.alert_episodes AS
     SELECT e.alert_id, e.tenant_id, s.sensor_id, r.rule_id, e.severity, e.status, e.acknowledged_by, e.acknowledged_at,
            e.assigned_to, e.started_at, e.fired_at, e.resolved_at, e.peak_at, e.peak_value,
@@ -132,11 +168,11 @@ ALTER TABLE weir.alert_note ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own_rules ON weir.rule TO weir_reader USING (tenant_id = weir.current_tenant()) WITH CHECK (tenant_id = weir.current_tenant());
 CREATE POLICY own_rule_versions ON weir.rule_version TO weir_reader
     USING (rule_no IN (SELECT r.rule_no FROM weir.rule r)) WITH CHECK (rule_no IN (SELECT r.rule_no FROM weir.rule r));
-CREATE POLICY own_episodes ON weir.alert_episode TO weir_reader USING (tenant_id = weir.current_tenant()) WITH CHECK (tenant_id = weir.current_tenant());
+CREATE POLICY own_episodes ON weir.alert_episode TO weir_reader USING (tenant_id = weir.current_tenant());
 CREATE POLICY own_history ON weir.alert_history TO weir_reader
-    USING (alert_id IN (SELECT e.alert_id FROM weir.alert_episode e)) WITH CHECK (alert_id IN (SELECT e.alert_id FROM weir.alert_episode e));
+    USING (alert_id IN (SELECT e.alert_id FROM weir.alert_episode e));
 CREATE POLICY own_notes ON weir.alert_note TO weir_reader
-    USING (alert_id IN (SELECT e.alert_id FROM weir.alert_episode e)) WITH CHECK (alert_id IN (SELECT e.alert_id FROM weir.alert_episode e));
+    USING (alert_id IN (SELECT e.alert_id FROM weir.alert_episode e));
 CREATE POLICY every_rule ON weir.rule TO weir_writer USING (true);
 CREATE POLICY every_rule_version ON weir.rule_version TO weir_writer USING (true);
 CREATE POLICY every_episode ON weir.alert_episode TO weir_writer USING (true) WITH CHECK (true);
@@ -147,9 +183,10 @@ GRANT SELECT ON weir.rule, weir.rule_version TO weir_writer;
 GRANT SELECT, INSERT, UPDATE ON weir.alert_episode, weir.notification TO weir_writer;
 GRANT SELECT, INSERT ON weir.alert_history TO weir_writer;
 GRANT SELECT, UPDATE ON weir.alert_note TO weir_writer;
-GRANT SELECT, INSERT ON weir.rule, weir.rule_version, weir.alert_note, weir.alert_history TO weir_reader;
-GRANT SELECT ON weir.alert_episode TO weir_reader;
-GRANT UPDATE (acknowledged_by, acknowledged_at, assigned_to, version, updated_at) ON weir.alert_episode TO weir_reader;
+GRANT SELECT, INSERT ON weir.rule, weir.rule_version TO weir_reader;
+GRANT SELECT ON weir.alert_episode, weir.alert_note, weir.alert_history TO weir_reader;
+REVOKE EXECUTE ON FUNCTION weir.handle_alert FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION weir.handle_alert TO weir_reader;
 GRANT SELECT ON public.alert_episodes TO weir_operator;
 GRANT SELECT ON weir_tenant.alert_episodes TO weir_reader;
 
