@@ -99,7 +99,9 @@ def _services(settings: Settings, clock: Clock, now_s: Callable[[], float]) -> S
         authenticators=(ApiKeys(pool, vault, now_s),),
         devices=DeviceSecrets(pool, vault, now_s),
         limiter=TokenBuckets(settings.api_requests_per_s, settings.api_request_burst, now_s),
-        publisher=RecordPublisher(settings.kafka_bootstrap, topic, settings.api_ingest_timeout_s),
+        publisher=RecordPublisher(
+            settings.kafka_bootstrap, settings.topic_prefix, settings.topic_partitions, settings.api_ingest_timeout_s
+        ),
         readiness=Readiness(pool, url, topic, settings.readiness_max_lag, now_s),
         metrics=Metrics(),
     )

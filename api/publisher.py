@@ -2,7 +2,8 @@
 
 Border: one record in, an acknowledgement of all in-sync replicas out. What the record says is judged before, in
 `api.ingest`, and again by the worker. The producer is made at the first record and anew after a failure: a broker that
-was away, or came back empty, needs no restart.
+was away, or came back empty, needs no restart. Missing topics are made before they are written to, since a broker that
+makes them by itself would give them one partition.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownError, UnsupportedVersionError
 
+from core.kafka import Topic, ensure_topics, topic_name
 from schemas.errors import Reason, Rejected, Transient
 
 log = structlog.get_logger()
@@ -30,18 +32,21 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 class RecordPublisher:
-    """A producer for one topic, idempotent where the broker can.
+    """A producer for the readings topic, idempotent where the broker can.
 
     Args:
         bootstrap: Kafka brokers, host:port separated by commas.
-        topic: the broker's name of the topic.
+        prefix: of the topics' names.
+        partitions: of topics that are made here.
         timeout_s: how long a record may take; a record that takes longer may still arrive, which harms nobody as
             readings are identified by (sensor, at, seq).
     """
 
-    def __init__(self, bootstrap: str, topic: str, timeout_s: float) -> None:
+    def __init__(self, bootstrap: str, prefix: str, partitions: int, timeout_s: float) -> None:
         self._bootstrap = bootstrap
-        self._topic = topic
+        self._prefix = prefix
+        self._partitions = partitions
+        self._topic = topic_name(prefix, Topic.READINGS)
         self._timeout_s = timeout_s
         self._idempotent = True
         self._producer: AIOKafkaProducer | None = None
@@ -62,7 +67,7 @@ class RecordPublisher:
                 await producer.send_and_wait(self._topic, value=value, key=key, headers=list(headers))
         except MessageSizeTooLargeError as error:
             raise Rejected(Reason.TOO_LARGE, "the record is larger than the broker takes; send several") from error
-        except (KafkaError, OSError, TimeoutError) as error:
+        except (KafkaError, Transient, OSError, TimeoutError) as error:
             self._discard(producer)
             log.warning("publish.failed", error=type(error).__name__, topic=self._topic)
             msg = "Kafka did not take the record in time; send it again"
@@ -97,6 +102,7 @@ class RecordPublisher:
         )
         try:
             await producer.start()
+            await asyncio.to_thread(ensure_topics, self._bootstrap, self._prefix, self._partitions)
         except BaseException:
             self._stop_later(producer)
             raise
@@ -115,5 +121,12 @@ class RecordPublisher:
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
-    with contextlib.suppress(KafkaError, OSError, TimeoutError):
+    failures = (KafkaError, OSError, TimeoutError)
+    try:
         await asyncio.wait_for(producer.stop(), _CLOSE_TIMEOUT_S)
+    except failures:
+        # It waits to hand over what nobody takes. aiokafka has no other way to end its task and its connections.
+        with contextlib.suppress(*failures, asyncio.CancelledError):
+            await producer._sender.close()  # noqa: SLF001
+        with contextlib.suppress(*failures):
+            await asyncio.wait_for(producer.client.close(), _CLOSE_TIMEOUT_S)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from kafka import KafkaConsumer
 
-from core.kafka import ensure_topics
+from core.kafka import describe
 from tests.integration.api_scene import Client, api_settings, client, new_tenant, serving
 from tests.integration.conftest import Broker, new_broker
 from tests.integration.publishing import body, reading, signed_headers
@@ -221,10 +221,12 @@ def test_while_the_broker_is_away_it_is_503_with_retry_after_and_afterwards_202_
     broker = new_broker()
     broker.start()
     try:
-        ensure_topics(broker.bootstrap, "", 1)
-        settings = api_settings(database.reader_url, kafka_bootstrap=broker.bootstrap, api_ingest_timeout_s=2.0)
+        settings = api_settings(
+            database.reader_url, kafka_bootstrap=broker.bootstrap, api_ingest_timeout_s=2.0, topic_partitions=3
+        )
         with serving(settings) as url, client(url, credential_of(tenant)) as device:
             assert post(device, body(reading(AT, 1.5))).status_code == 202
+            assert describe(broker.bootstrap, ["readings"])["readings"].partitions == 3
             broker.stop()
 
             refused = post(device, body(reading(AT, 2.5)))
@@ -233,7 +235,6 @@ def test_while_the_broker_is_away_it_is_503_with_retry_after_and_afterwards_202_
             assert device.http.get("/livez").status_code == 200
 
             broker.start()
-            ensure_topics(broker.bootstrap, "", 1)
             wait_until(lambda: post(device, body(reading(AT, 3.5))).status_code == 202, 30, "the broker's return")
     finally:
         broker.stop()
