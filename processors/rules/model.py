@@ -95,7 +95,7 @@ def spans_of(versions: Sequence[RuleVersion]) -> list[Span]:
         while in_force and in_force[-1].effective_from_ms >= version.effective_from_ms:
             in_force.pop()
         in_force.append(version)
-    ends = [version.effective_from_ms for version in in_force[1:]] + [FOREVER_MS]
+    ends = [version.effective_from_ms for version in in_force][1:] + [FOREVER_MS] * bool(in_force)
     return [Span(one.effective_from_ms, end, one.rule) for one, end in zip(in_force, ends, strict=True)]
 
 
