@@ -110,7 +110,8 @@ CREATE VIEW weir.stored_1h AS SELECT * FROM weir.rollup_1h;
 CREATE VIEW weir.stored_1d AS SELECT * FROM weir.rollup_1d;
 
 -- What the roll-ups of these sensors should be in hours of one day: minutes from the raw rows, each level from the one below.
-CREATE FUNCTION weir.fresh_1m(p_sensors integer[], p_hours timestamptz[], p_day timestamptz) RETURNS SETOF weir.rollup_1m
+-- [p_from, p_to) holds the hours; the planner knows it and leaves other partitions out.
+CREATE FUNCTION weir.fresh_1m(p_sensors integer[], p_hours timestamptz[], p_from timestamptz, p_to timestamptz) RETURNS SETOF weir.rollup_1m
 LANGUAGE sql STABLE
 AS $$
     SELECT s.sensor_no, b.* FROM unnest(p_sensors) AS s (sensor_no) CROSS JOIN unnest(p_hours) AS h (hour) CROSS JOIN LATERAL (
@@ -119,11 +120,10 @@ AS $$
                min(r.value), max(r.value),
                (array_agg(r.value ORDER BY r.at, r.seq))[1], (array_agg(r.value ORDER BY r.at, r.seq))[count(*)::integer]
         FROM weir.reading r
-        WHERE r.sensor_no = s.sensor_no AND r.at >= h.hour AND r.at < h.hour + interval '1 hour'
-          AND r.at >= p_day AND r.at < p_day + interval '24 hours' -- known to the planner: one partition
+        WHERE r.sensor_no = s.sensor_no AND r.at >= h.hour AND r.at < h.hour + interval '1 hour' AND r.at >= p_from AND r.at < p_to
         GROUP BY 1) b
 $$;
-CREATE FUNCTION weir.fresh_1h(p_sensors integer[], p_hours timestamptz[], p_day timestamptz) RETURNS SETOF weir.rollup_1h
+CREATE FUNCTION weir.fresh_1h(p_sensors integer[], p_hours timestamptz[], p_from timestamptz, p_to timestamptz) RETURNS SETOF weir.rollup_1h
 LANGUAGE sql STABLE
 AS $$
     SELECT m.sensor_no, date_bin('1 hour', m.bucket_start, 'epoch'), sum(m.count)::bigint,
@@ -131,20 +131,20 @@ AS $$
            min(m.min), max(m.max),
            (array_agg(m.first ORDER BY m.bucket_start))[1], (array_agg(m.last ORDER BY m.bucket_start))[count(*)::integer]
     FROM weir.rollup_1m m
-    WHERE m.sensor_no = ANY (p_sensors) AND m.bucket_start >= p_day AND m.bucket_start < p_day + interval '24 hours'
+    WHERE m.sensor_no = ANY (p_sensors) AND m.bucket_start >= p_from AND m.bucket_start < p_to
       AND date_bin('1 hour', m.bucket_start, 'epoch') = ANY (p_hours)
     GROUP BY 1, 2
 $$;
-CREATE FUNCTION weir.fresh_1d(p_sensors integer[], p_hours timestamptz[], p_day timestamptz) RETURNS SETOF weir.rollup_1d
+CREATE FUNCTION weir.fresh_1d(p_sensors integer[], p_days timestamptz[], p_from timestamptz, p_to timestamptz) RETURNS SETOF weir.rollup_1d
 LANGUAGE sql STABLE
 AS $$
-    SELECT h.sensor_no, p_day, sum(h.count)::bigint,
+    SELECT h.sensor_no, date_bin('1 day', h.bucket_start, 'epoch'), sum(h.count)::bigint,
            weir.total(sum(h.sum) FILTER (WHERE abs(h.sum) < 1e290), array_agg(h.sum) FILTER (WHERE abs(h.sum) >= 1e290)),
            min(h.min), max(h.max),
            (array_agg(h.first ORDER BY h.bucket_start))[1], (array_agg(h.last ORDER BY h.bucket_start))[count(*)::integer]
     FROM weir.rollup_1h h
-    WHERE h.sensor_no = ANY (p_sensors) AND h.bucket_start >= p_day AND h.bucket_start < p_day + interval '24 hours'
-    GROUP BY 1
+    WHERE h.sensor_no = ANY (p_sensors) AND h.bucket_start >= p_from AND h.bucket_start < p_to
+    GROUP BY 1, 2
 $$;
 
 -- Brings hours of one UTC day of one block up to date at every level, writing only what differs. The day is stored even while
@@ -153,26 +153,30 @@ CREATE FUNCTION weir.refresh_block(p_block integer, p_hours timestamptz[]) RETUR
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET plan_cache_mode = force_custom_plan
 AS $$
 DECLARE
-    day timestamptz := date_bin('1 day', p_hours[1], 'epoch');
+    from_at timestamptz := (SELECT min(h) FROM unnest(p_hours) AS h);
+    to_at timestamptz := (SELECT max(h) + interval '1 hour' FROM unnest(p_hours) AS h);
+    day timestamptz := date_bin('1 day', from_at, 'epoch');
     sensors integer[] := ARRAY(SELECT sensor_no FROM weir.sensor_window WHERE block = p_block AND frozen_before <= day);
     level record;
 BEGIN
-    FOR level IN SELECT * FROM (VALUES ('1m', '1 hour', p_hours), ('1h', '1 hour', p_hours), ('1d', '1 day', ARRAY[day])) l (name, span, spans) LOOP
+    FOR level IN VALUES ('1m', '1 hour', p_hours, from_at, to_at), ('1h', '1 hour', p_hours, from_at, to_at),
+                        ('1d', '1 day', ARRAY[day], day, day + interval '24 hours') LOOP
         EXECUTE format($q$
-            WITH fresh AS MATERIALIZED (SELECT * FROM weir.fresh_%1$s($1, $2, $3)),
+            WITH fresh AS MATERIALIZED (SELECT * FROM weir.fresh_%1$s($1, $2, $3, $4)),
+            changed AS MATERIALIZED (
+                SELECT sensor_no, bucket_start, f.count, f.sum, f.min, f.max, f.first, f.last
+                FROM fresh f FULL JOIN (
+                    SELECT * FROM weir.rollup_%1$s
+                    WHERE sensor_no = ANY ($1) AND bucket_start >= $3 AND bucket_start < $4
+                      AND date_bin('%2$s', bucket_start, 'epoch') = ANY ($2)) m USING (sensor_no, bucket_start)
+                WHERE (f.count, f.sum, f.min, f.max, f.first, f.last) IS DISTINCT FROM (m.count, m.sum, m.min, m.max, m.first, m.last)),
             gone AS (
-                DELETE FROM weir.rollup_%1$s m
-                WHERE m.sensor_no = ANY ($1) AND m.bucket_start >= $3 AND m.bucket_start < $3 + interval '24 hours'
-                  AND date_bin('%2$s', m.bucket_start, 'epoch') = ANY ($4)
-                  AND NOT EXISTS (SELECT FROM fresh f WHERE f.sensor_no = m.sensor_no AND f.bucket_start = m.bucket_start))
-            INSERT INTO weir.rollup_%1$s
-            SELECT f.* FROM fresh f LEFT JOIN weir.rollup_%1$s m
-                ON m.sensor_no = f.sensor_no AND m.bucket_start = f.bucket_start AND m.sensor_no = ANY ($1)
-                   AND m.bucket_start >= $3 AND m.bucket_start < $3 + interval '24 hours'
-            WHERE (f.count, f.sum, f.min, f.max, f.first, f.last) IS DISTINCT FROM (m.count, m.sum, m.min, m.max, m.first, m.last)
+                DELETE FROM weir.rollup_%1$s m USING changed c
+                WHERE c.count IS NULL AND m.sensor_no = c.sensor_no AND m.bucket_start = c.bucket_start)
+            INSERT INTO weir.rollup_%1$s SELECT * FROM changed WHERE count IS NOT NULL
             ON CONFLICT (sensor_no, bucket_start) DO UPDATE SET (count, sum, min, max, first, last) =
                 (EXCLUDED.count, EXCLUDED.sum, EXCLUDED.min, EXCLUDED.max, EXCLUDED.first, EXCLUDED.last)
-            $q$, level.name, level.span) USING sensors, p_hours, day, level.spans;
+            $q$, level.column1, level.column2) USING sensors, level.column3, level.column4, level.column5;
     END LOOP;
 END $$;
 
