@@ -18,7 +18,7 @@ from core.postgres import Connection, Pool, is_transient
 
 log = structlog.get_logger()
 
-_LOCK = 5931870403
+_LOCK = 5931870413
 _BATCH = 500
 _IDLE_S = 0.25
 _RETRY_S = 2.0

@@ -22,7 +22,7 @@ from streams.rules.judging import Moment, Touched, rejudge
 
 log = structlog.get_logger()
 
-_LOCK = 5931870404
+_LOCK = 5931870414
 _IDLE_S = 0.3
 _RETRY_S = 2.0
 

@@ -84,7 +84,7 @@ def create_template(admin_url: str) -> Engine:
 def fresh_database(admin_url: str, engine: Engine) -> Iterator[Database]:
     """A migrated database that is dropped afterwards."""
     name = f"test_{secrets.token_hex(6)}"
-    template = sql.Identifier(_TEMPLATE if engine is Engine.PLAIN else "template1")
+    template = sql.Identifier(_TEMPLATE if engine is Engine.PLAIN else "template0")
     with psycopg.connect(admin_url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), template))
     if engine is Engine.TIMESCALE:

@@ -162,6 +162,25 @@ class TestAtWork:
         finally:
             worker.kill()
 
+    def test_a_flood_is_counted_and_sampled_raises_an_alarm_and_stops_nobody(
+        self, database: Database, broker: Broker, topic_prefix: str, new_worker: NEW_WORKER
+    ) -> None:
+        bad, good = asyncio.run(create_tenant(database, devices=2)).devices
+        device = ThirdPartyDevice(broker.bootstrap, f"{topic_prefix}readings")
+        new_worker(
+            WEIR_REFUSALS_KEPT_PER_MINUTE="50", WEIR_REFUSALS_SAMPLED_EVERY="100", WEIR_REFUSALS_ALARM_PER_MINUTE="500"
+        )
+        device.send_all(bad, [b"junk %d" % n for n in range(3000)])
+        device.send_all(good, [body(reading(AT, 1.0))])
+
+        wait_until(lambda: count(database) == 1, 30, "the good reading")
+        wait_until(lambda: database.query("SELECT sum(refused) FROM refusal_counts") == [(3000,)], 30, "3000 refusals")
+
+        kept = database.query("SELECT count(*) FROM dead_letters")[0][0]
+        # 50 kept and every 100th of 3000 per worker and minute; a minute may turn once meanwhile.
+        assert 50 <= kept <= 2 * (50 + 30)
+        assert database.query("SELECT kind, subject FROM operator_alarms") == [("refusal_flood", bad.device_id)]
+
 
 def _forget_topic(broker: Broker, topic: str) -> None:
     """The embedded broker forgets by restarting; Apache Kafka by deleting the topic."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,65 +14,136 @@ import msgspec
 import pytest
 from kafka import KafkaConsumer
 
-from tests.integration.conftest import Broker
+from core.kafka import ensure_topics
+from ops.embedded.postgres import EmbeddedPostgres
+from sinks.timescale.migrate import Engine
+from tests.integration.conftest import PARTITIONS, Broker
 from tests.integration.publishing import ThirdPartyDevice, body, reading, signed_headers
-from tests.integration.servers import Database, Tenant, WorkerProcess, create_tenant, wait_until
+from tests.integration.servers import (
+    Database,
+    Tenant,
+    WorkerProcess,
+    create_tenant,
+    fresh_database,
+    wait_until,
+    worker_environment,
+)
 
 pytestmark = pytest.mark.integration
 
-NEW_WORKER = Callable[..., WorkerProcess]
 AT = "2026-10-01T12:00:00.000Z"
 
 
-def stored(database: Database) -> list[tuple[Any, ...]]:
-    return database.query("SELECT at, seq, value FROM readings ORDER BY sensor_id, at, seq")
+# One worker, database and set of topics serve the whole module; each test has a tenant of its own.
 
 
-def refusals(database: Database) -> list[tuple[Any, ...]]:
-    return database.query("SELECT reason, device_id, sensor, index FROM dead_letters ORDER BY dead_letter_id")
+@pytest.fixture(scope="module")
+def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
+    with fresh_database(postgres.superuser_url, engine) as database:
+        yield database
 
 
-def wait_for_count(database: Database, table: str, count: int) -> None:
-    statements = {
-        "readings": "SELECT count(*) FROM readings",
-        "dead_letters": "SELECT count(*) FROM dead_letters",
-        "reading_conflicts": "SELECT count(*) FROM reading_conflicts",
-    }
-    wait_until(lambda: database.query(statements[table])[0][0] >= count, 30, f"{count} rows in {table}")
+@pytest.fixture(scope="module")
+def topic_prefix(broker: Broker) -> str:
+    prefix = f"t{secrets.token_hex(4)}-"
+    ensure_topics(broker.bootstrap, prefix, PARTITIONS)
+    return prefix
 
 
-@pytest.fixture
-def tenant(database: Database) -> Tenant:
-    return asyncio.run(create_tenant(database, devices=2))
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def device(broker: Broker, topic_prefix: str) -> ThirdPartyDevice:
     return ThirdPartyDevice(broker.bootstrap, f"{topic_prefix}readings")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def worker(
+    database: Database, broker: Broker, topic_prefix: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WorkerProcess]:
+    environment = worker_environment(database, broker.bootstrap, topic_prefix)
+    worker = WorkerProcess(environment, tmp_path_factory.mktemp("worker") / "worker.log").start()
+    yield worker
+    worker.kill()
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a test's own tenant sees."""
+
+    database: Database
+    tenant: Tenant
+
+    def stored(self) -> list[tuple[Any, ...]]:
+        return self.database.query(
+            "SELECT at, seq, value FROM readings WHERE tenant_id = %s ORDER BY sensor_id, at, seq",
+            self.tenant.tenant_id,
+        )
+
+    def values(self) -> list[float]:
+        return sorted(value for _, _, value in self.stored())
+
+    def refusals(self) -> list[tuple[Any, ...]]:
+        """(reason, device, sensor, index) of everything that came under the keys of the tenant's devices."""
+        keys = [device.device_id.encode() for device in self.tenant.devices]
+        return self.database.query(
+            "SELECT reason, device_id, sensor, index FROM dead_letters WHERE key = ANY (%s) ORDER BY dead_letter_id",
+            keys,
+        )
+
+    def usage(self) -> list[tuple[Any, ...]]:
+        return self.database.query(
+            "SELECT meter, bucket_start, quantity FROM usage_hourly WHERE tenant_id = %s ORDER BY 2",
+            self.tenant.tenant_id,
+        )
+
+    def conflicts(self) -> list[float]:
+        return [
+            value
+            for (value,) in self.database.query(
+                "SELECT value FROM reading_conflicts WHERE tenant_id = %s ORDER BY 1", self.tenant.tenant_id
+            )
+        ]
+
+    def duplicates(self) -> int:
+        statement = "SELECT sum(duplicates)::int FROM weir.quality_hourly JOIN weir.sensor USING (sensor_no) WHERE tenant_id = %s"
+        return int(self.database.query(statement, self.tenant.tenant_id)[0][0])
+
+    def newest(self) -> list[float]:
+        statement = "SELECT last_value FROM weir.sensor_state JOIN weir.sensor USING (sensor_no) WHERE tenant_id = %s"
+        return [value for (value,) in self.database.query(statement, self.tenant.tenant_id)]
+
+    def hours(self) -> list[tuple[Any, ...]]:
+        return self.database.query(
+            "SELECT bucket_start, count, max FROM readings_1h WHERE tenant_id = %s ORDER BY 1", self.tenant.tenant_id
+        )
+
+    def kept_values(self) -> list[bytes]:
+        """The bytes of the tenant's own dead letters."""
+        statement = "SELECT value FROM dead_letters WHERE tenant_id = %s ORDER BY dead_letter_id"
+        return [value for (value,) in self.database.query(statement, self.tenant.tenant_id)]
+
+    def wait_for_readings(self, count: int) -> None:
+        wait_until(lambda: len(self.stored()) >= count, 30, f"{count} readings")
+
+    def wait_for_refusals(self, count: int) -> None:
+        wait_until(lambda: len(self.refusals()) >= count, 30, f"{count} refusals")
+
+
 @pytest.fixture
-def worker(new_worker: NEW_WORKER) -> WorkerProcess:
-    return new_worker()
+def own(database: Database) -> Own:
+    return Own(database, asyncio.run(create_tenant(database, devices=2)))
 
 
 class TestStoring:
-    def test_a_reading_of_a_third_party_client_becomes_a_row(
-        self, database: Database, tenant: Tenant, device: ThirdPartyDevice, worker: WorkerProcess
-    ) -> None:
-        device.send_all(tenant.devices[0], [body(reading(AT, 3.8, seq=17))])
+    def test_a_reading_of_a_third_party_client_becomes_a_row(self, own: Own, device: ThirdPartyDevice) -> None:
+        device.send_all(own.tenant.devices[0], [body(reading(AT, 3.8, seq=17))])
 
-        wait_for_count(database, "readings", 1)
+        own.wait_for_readings(1)
 
-        assert stored(database) == [(datetime(2026, 10, 1, 12, tzinfo=UTC), 17, 3.8)]
-        assert database.query("SELECT tenant_id, meter, bucket_start, quantity FROM usage_hourly") == [
-            (tenant.tenant_id, "readings", datetime(2026, 10, 1, 12, tzinfo=UTC), 1)
-        ]
+        assert own.stored() == [(datetime(2026, 10, 1, 12, tzinfo=UTC), 17, 3.8)]
+        assert own.usage() == [("readings", datetime(2026, 10, 1, 12, tzinfo=UTC), 1)]
 
-    def test_json_messagepack_and_senml_are_stored_alike(
-        self, database: Database, tenant: Tenant, device: ThirdPartyDevice, worker: WorkerProcess
-    ) -> None:
-        first, second = tenant.devices
+    def test_json_messagepack_and_senml_are_stored_alike(self, own: Own, device: ThirdPartyDevice) -> None:
+        first, second = own.tenant.devices
         device.send(first, body(reading(AT, 1.5)))
         device.send(
             first,
@@ -81,53 +154,49 @@ class TestStoring:
         device.send(second, senml, content_type="application/senml+json")
         device.flush()
 
-        wait_for_count(database, "readings", 3)
+        own.wait_for_readings(3)
 
-        assert sorted(value for _, _, value in stored(database)) == [1.5, 2.5, 3.5]
+        assert sorted(value for _, _, value in own.stored()) == [1.5, 2.5, 3.5]
 
-    def test_duplicates_are_stored_once_and_billed_once(
-        self, database: Database, tenant: Tenant, device: ThirdPartyDevice, worker: WorkerProcess
-    ) -> None:
+    def test_duplicates_are_stored_once_and_billed_once(self, own: Own, device: ThirdPartyDevice) -> None:
         value = body(reading(AT, 3.8), reading(AT, 3.8), reading("2026-10-01T12:01:00Z", 4.0))
-        device.send_all(tenant.devices[0], [value, value])
-        device.send_all(tenant.devices[0], [value, body(reading("2026-10-01T12:02:00Z", 4.1))])
+        device.send_all(own.tenant.devices[0], [value, value])
+        device.send_all(own.tenant.devices[0], [value, body(reading("2026-10-01T12:02:00Z", 4.1))])
 
-        wait_for_count(database, "readings", 3)
+        own.wait_for_readings(3)
 
-        assert [value for _, _, value in stored(database)] == [3.8, 4.0, 4.1]
-        assert database.query("SELECT sum(quantity) FROM usage_hourly") == [(3,)]
+        assert [value for _, _, value in own.stored()] == [3.8, 4.0, 4.1]
+        assert [quantity for _, _, quantity in own.usage()] == [3]
         # Ten copies arrived of three readings: 4 + 4 + … = 3 records × 3 + 1 = 10, so 7 are duplicates.
-        assert database.query("SELECT sum(duplicates) FROM weir.quality_hourly") == [(7,)]
+        assert own.duplicates() == 7
 
     @pytest.mark.parametrize("values", [[5.0, 7.0, 6.0], [7.0, 5.0, 6.0], [6.0, 5.0, 7.0]])
     def test_of_conflicting_values_the_greatest_is_the_reading_and_the_others_are_evidence(
-        self, values: list[float], database: Database, tenant: Tenant, device: ThirdPartyDevice, worker: WorkerProcess
+        self, values: list[float], own: Own, device: ThirdPartyDevice
     ) -> None:
         for value in values:
-            device.send_all(tenant.devices[0], [body(reading(AT, value))])
-        wait_for_count(database, "reading_conflicts", 2)
+            device.send_all(own.tenant.devices[0], [body(reading(AT, value))])
+        wait_until(lambda: len(own.conflicts()) == 2, 30, "two conflicts")
 
-        assert [value for _, _, value in stored(database)] == [7.0]
-        assert database.query("SELECT value FROM reading_conflicts ORDER BY 1") == [(5.0,), (6.0,)]
-        assert database.query("SELECT sum(quantity) FROM usage_hourly") == [(1,)]
-        assert database.query("SELECT last_value FROM weir.sensor_state") == [(7.0,)]
+        assert [value for _, _, value in own.stored()] == [7.0]
+        assert own.conflicts() == [5.0, 6.0]
+        assert [quantity for _, _, quantity in own.usage()] == [1]
+        assert own.newest() == [7.0]
 
-    def test_late_readings_are_stored_and_shown_by_the_roll_ups(
-        self, database: Database, tenant: Tenant, device: ThirdPartyDevice, worker: WorkerProcess
-    ) -> None:
-        device.send_all(tenant.devices[0], [body(reading(AT, 3.0))])
-        wait_for_count(database, "readings", 1)
+    def test_late_readings_are_stored_and_shown_by_the_roll_ups(self, own: Own, device: ThirdPartyDevice) -> None:
+        device.send_all(own.tenant.devices[0], [body(reading(AT, 3.0))])
+        own.wait_for_readings(1)
         device.send_all(
-            tenant.devices[0], [body(reading("2026-09-01T12:00:00Z", 5.0), reading("2011-01-01T00:00:00Z", 7.0))]
+            own.tenant.devices[0], [body(reading("2026-09-01T12:00:00Z", 5.0), reading("2011-01-01T00:00:00Z", 7.0))]
         )
-        wait_for_count(database, "readings", 3)
+        own.wait_for_readings(3)
 
-        assert database.query("SELECT bucket_start, count, max FROM readings_1h ORDER BY 1") == [
+        assert own.hours() == [
             (datetime(2011, 1, 1, tzinfo=UTC), 1, 7.0),
             (datetime(2026, 9, 1, 12, tzinfo=UTC), 1, 5.0),
             (datetime(2026, 10, 1, 12, tzinfo=UTC), 1, 3.0),
         ]
-        assert database.query("SELECT last_value FROM weir.sensor_state") == [(3.0,)]
+        assert own.newest() == [3.0]
 
 
 def _deeply_nested() -> bytes:
@@ -186,63 +255,55 @@ class TestRefusing:
         value: bytes,
         content_type: str | None,
         reason: str,
-        database: Database,
-        tenant: Tenant,
+        own: Own,
         device: ThirdPartyDevice,
-        worker: WorkerProcess,
     ) -> None:
-        bad, good = tenant.devices
+        bad, good = own.tenant.devices
         device.send(good, body(reading(AT, 1.0)))
         device.send(bad, value, content_type=content_type)
         device.send(good, body(reading("2026-10-01T12:01:00Z", 2.0)))
         device.flush()
 
-        wait_for_count(database, "dead_letters", 1)
-        wait_for_count(database, "readings", 2)
+        own.wait_for_refusals(1)
+        own.wait_for_readings(2)
 
-        assert refusals(database) == [(reason, bad.device_id, None, None)]
-        assert database.query("SELECT tenant_id, value = %s FROM dead_letters", value) == [(tenant.tenant_id, True)]
-        assert [value for _, _, value in stored(database)] == [1.0, 2.0]
+        assert own.refusals() == [(reason, bad.device_id, None, None)]
+        assert own.kept_values() == [value]
+        assert [value for _, _, value in own.stored()] == [1.0, 2.0]
 
-    def test_a_bad_reading_is_refused_alone_with_its_index(
-        self, database: Database, tenant: Tenant, device: ThirdPartyDevice, worker: WorkerProcess
-    ) -> None:
+    def test_a_bad_reading_is_refused_alone_with_its_index(self, own: Own, device: ThirdPartyDevice) -> None:
         ahead = (datetime.now(UTC) + timedelta(minutes=6)).isoformat()
         bad = [case[1] for case in READING_REFUSALS] + [reading(ahead, 1.0)]
         good = [reading(1_790_856_000_000 + n, float(n)) for n in range(len(bad))]
         mixed = [one for pair in zip(good, bad, strict=True) for one in pair]
-        device.send_all(tenant.devices[0], [body(*mixed)])
+        device.send_all(own.tenant.devices[0], [body(*mixed)])
 
-        wait_for_count(database, "readings", len(good))
-        wait_for_count(database, "dead_letters", len(bad))
+        own.wait_for_readings(len(good))
+        own.wait_for_refusals(len(bad))
 
-        found = database.query("SELECT index, reason FROM dead_letters ORDER BY index")
+        found = sorted((index, reason) for reason, _, _, index in own.refusals())
         expected = [case[2] for case in READING_REFUSALS] + ["impossible_time"]
         # Good and bad alternate, so the bad ones have the odd indices.
         assert found == [(2 * n + 1, reason) for n, reason in enumerate(expected)]
 
-    def test_messagepack_not_a_number_is_refused_alone(
-        self, database: Database, tenant: Tenant, device: ThirdPartyDevice, worker: WorkerProcess
-    ) -> None:
+    def test_messagepack_not_a_number_is_refused_alone(self, own: Own, device: ThirdPartyDevice) -> None:
         values = [float("nan"), float("inf"), float("-inf"), 1.0]
         readings = [reading(1_790_856_000_000 + n, value) for n, value in enumerate(values)]
         device.send(
-            tenant.devices[0], msgspec.msgpack.encode({"readings": readings}), content_type="application/msgpack"
+            own.tenant.devices[0], msgspec.msgpack.encode({"readings": readings}), content_type="application/msgpack"
         )
         device.flush()
 
-        wait_for_count(database, "dead_letters", 3)
+        own.wait_for_refusals(3)
 
-        assert [(index, reason) for reason, _, _, index in refusals(database)] == [
-            (n, "invalid_value") for n in range(3)
-        ]
-        assert [value for _, _, value in stored(database)] == [1.0]
+        assert [(index, reason) for reason, _, _, index in own.refusals()] == [(n, "invalid_value") for n in range(3)]
+        assert [value for _, _, value in own.stored()] == [1.0]
 
     def test_records_that_no_device_signed_are_refused_without_a_tenant(
-        self, database: Database, tenant: Tenant, device: ThirdPartyDevice, worker: WorkerProcess
+        self, own: Own, device: ThirdPartyDevice
     ) -> None:
-        stranger = asyncio.run(create_tenant(database, name="stranger")).devices[0]
-        victim = tenant.devices[0]
+        stranger = asyncio.run(create_tenant(own.database, name="stranger")).devices[0]
+        victim = own.tenant.devices[0]
         value = body(reading(AT, 99.0))
         headers = signed_headers(victim, value)
         device.send(victim, value, headers=[])
@@ -257,9 +318,9 @@ class TestRefusing:
         )
         device.flush()
 
-        wait_for_count(database, "dead_letters", 6)
+        own.wait_for_refusals(6)
 
-        assert [reason for reason, *_ in refusals(database)] == [
+        assert [reason for reason, *_ in own.refusals()] == [
             "unsigned",
             "unknown_device",
             "wrong_signature",
@@ -267,71 +328,42 @@ class TestRefusing:
             "key_mismatch",
             "wrong_signature",
         ]
-        assert database.query("SELECT count(*) FROM dead_letters WHERE tenant_id IS NOT NULL") == [(0,)]
-        assert stored(database) == []
+        assert own.kept_values() == []
+        assert own.stored() == []
 
-    def test_a_revoked_device_is_refused_within_seconds(
-        self, database: Database, tenant: Tenant, device: ThirdPartyDevice, worker: WorkerProcess
-    ) -> None:
-        device.send_all(tenant.devices[0], [body(reading(AT, 1.0))])
-        wait_for_count(database, "readings", 1)
+    def test_a_revoked_device_is_refused_within_seconds(self, own: Own, device: ThirdPartyDevice) -> None:
+        device.send_all(own.tenant.devices[0], [body(reading(AT, 1.0))])
+        own.wait_for_readings(1)
 
-        database.query("UPDATE weir.device SET revoked_at = now() WHERE device_id = %s", tenant.devices[0].device_id)
-        device.send_all(tenant.devices[0], [body(reading("2026-10-01T12:01:00Z", 2.0))])
-        wait_for_count(database, "dead_letters", 1)
+        own.database.query(
+            "UPDATE weir.device SET revoked_at = now() WHERE device_id = %s", own.tenant.devices[0].device_id
+        )
+        device.send_all(own.tenant.devices[0], [body(reading("2026-10-01T12:01:00Z", 2.0))])
+        own.wait_for_refusals(1)
 
-        assert refusals(database) == [("revoked_device", tenant.devices[0].device_id, None, None)]
-        assert [value for _, _, value in stored(database)] == [1.0]
+        assert own.refusals() == [("revoked_device", own.tenant.devices[0].device_id, None, None)]
+        assert [value for _, _, value in own.stored()] == [1.0]
 
     def test_a_refused_record_reaches_the_dead_letters_topic_with_its_bytes_and_connect_headers(
         self,
-        database: Database,
-        tenant: Tenant,
+        own: Own,
         device: ThirdPartyDevice,
-        worker: WorkerProcess,
         broker: Broker,
         topic_prefix: str,
     ) -> None:
-        device.send_all(tenant.devices[0], [b"\x00\xff not json"])
+        device.send_all(own.tenant.devices[0], [b"\x00\xff not json"])
         consumer = KafkaConsumer(
             f"{topic_prefix}dead-letters",
             bootstrap_servers=broker.bootstrap,
             auto_offset_reset="earliest",
             consumer_timeout_ms=30_000,
         )
-        record = next(iter(consumer))
+        record = next(one for one in consumer if one.key == own.tenant.devices[0].device_id.encode())
         consumer.close()
 
         headers = dict(record.headers)
         assert record.value == b"\x00\xff not json"
-        assert record.key == tenant.devices[0].device_id.encode()
-        assert headers["weir-device"] == tenant.devices[0].device_id.encode()
+        assert record.key == own.tenant.devices[0].device_id.encode()
+        assert headers["weir-device"] == own.tenant.devices[0].device_id.encode()
         assert headers["__connect.errors.topic"] == f"{topic_prefix}readings".encode()
         assert headers["__connect.errors.exception.class.name"] == b"undecodable"
-
-    def test_a_flood_is_counted_and_sampled_raises_an_alarm_and_stops_nobody(
-        self, database: Database, tenant: Tenant, device: ThirdPartyDevice, new_worker: NEW_WORKER
-    ) -> None:
-        bad, good = tenant.devices
-        new_worker(
-            WEIR_REFUSALS_KEPT_PER_MINUTE="50", WEIR_REFUSALS_SAMPLED_EVERY="100", WEIR_REFUSALS_ALARM_PER_MINUTE="500"
-        )
-        device.send_all(bad, [b"junk %d" % n for n in range(3000)])
-        device.send_all(good, [body(reading(AT, 1.0))])
-
-        wait_for_count(database, "readings", 1)
-        wait_until(lambda: database.query("SELECT sum(refused) FROM refusal_counts") == [(3000,)], 30, "3000 refusals")
-
-        kept = database.query("SELECT count(*) FROM dead_letters")[0][0]
-        # 50 kept and every 100th of 3000 per worker and minute; a minute may turn once meanwhile.
-        assert 50 <= kept <= 2 * (50 + 30)
-        assert database.query("SELECT kind, subject FROM operator_alarms") == [("refusal_flood", bad.device_id)]
-
-
-def test_the_stored_positions_add_up_to_the_records_published(
-    database: Database, tenant: Tenant, device: ThirdPartyDevice, worker: WorkerProcess
-) -> None:
-    device.send_all(tenant.devices[0], [body(reading(1_790_856_000_000 + n, 1.0)) for n in range(25)])
-    wait_for_count(database, "readings", 25)
-
-    assert database.query("SELECT sum(next_offset) FROM stream_positions") == [(25,)]
