@@ -222,12 +222,10 @@ def _printable(sensors: list[str]) -> NDArray[np.bool_]:
 
 def _epoch_ms(at: list[str | int | float]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Times of either notation as epoch milliseconds, and which of them are times in the years 0001 to 9999."""
-    kinds = set(map(type, at))
-    if kinds == {str}:
-        return rfc3339.parse(cast("list[str]", at))
-    if str not in kinds:
-        return _floored(cast("list[int | float]", at))
-    is_text = np.array([isinstance(each, str) for each in at], np.bool_)
+    try:
+        return rfc3339.parse(cast("list[str]", at))  # nearly always right, and cheaper than looking first
+    except TypeError:
+        is_text = np.array([isinstance(each, str) for each in at], np.bool_)
     at_ms, is_time = np.empty(len(at), np.int64), np.empty(len(at), np.bool_)
     at_ms[is_text], is_time[is_text] = rfc3339.parse([each for each in at if isinstance(each, str)])
     at_ms[~is_text], is_time[~is_text] = _floored([each for each in at if not isinstance(each, str)])

@@ -26,7 +26,7 @@ MAX_LENGTH = 64
 """Longest text that is looked at (a second to 38 digits); it bounds the lengths, hence the passes, of a batch."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_HEAD = len("YYYY-MM-DDTHH:MM:SS")
+_DATE, _HEAD = len("YYYY-MM-DD"), len("YYYY-MM-DDTHH:MM:SS")
 _OFFSET = len("+hh:mm")
 _HEAD_DIGITS = (0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18)
 _LAST_DIGIT, _LAST_MONTH, _LAST_HOUR, _LAST_MINUTE, _LEAP_SECOND = 9, 12, 23, 59, 60
@@ -95,9 +95,11 @@ def _parse_zone(chars: NDArray[np.uint8], zone_width: int) -> _Times:
     if fraction_end < _HEAD or fraction_end == _HEAD + 1:  # too short, or a point without a digit
         return _all_refused(chars.shape[1])
     digits = chars - np.uint8(ord("0"))  # unsigned: whatever is no digit wraps to more than 9
-    days, valid = _days(digits)
+    date = digits[:_DATE]
+    one_day = bool((date == date[:, :1]).all())  # as in most batches: then it is reckoned once
+    days, exists = _days(date[:, :1] if one_day else date)
     hour, minute, second = _two(digits, 11), _two(digits, 14), _two(digits, 17)
-    valid &= _has_the_shape(chars, digits, fraction_end, zone_width)
+    valid = exists & _has_the_shape(chars, digits, fraction_end, zone_width)
     valid &= (hour <= _LAST_HOUR) & (minute <= _LAST_MINUTE) & (second <= _LEAP_SECOND)
     minutes = days * _DAY_MINUTES + (hour * np.int32(60) + minute)
     if zone_width == _OFFSET:
