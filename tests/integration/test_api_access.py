@@ -94,6 +94,7 @@ class TestCredentials:
             "Bearer " + "x" * 5_000,
             "Bearer \xff",
         ],
+        ids=["empty", "basic", "nonsense", "unknown key", "long", "not ascii"],
     )
     def test_a_wrong_credential_is_401(self, url: str, header: str) -> None:
         with client(url, None) as api:

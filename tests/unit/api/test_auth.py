@@ -47,7 +47,11 @@ NO_DATABASE = cast(Pool, None)  # asking it would be an AttributeError
 
 
 class TestApiKeys:
-    @pytest.mark.parametrize("wrong", ["", "romo_live_", "x" * 42, mint_api_key()[:-1], mint_api_key() + "0"])
+    @pytest.mark.parametrize(
+        "wrong",
+        ["", "romo_live_", "x" * 42, mint_api_key()[:-1], mint_api_key() + "0"],
+        ids=["empty", "prefix", "other", "short", "long"],
+    )
     def test_a_mistyped_key_never_reaches_the_database(self, wrong: str) -> None:
         keys = ApiKeys(NO_DATABASE, VAULT, Turned())
 
