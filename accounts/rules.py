@@ -1,4 +1,4 @@
-"""Rules and alerts as a tenant's people handle them: versions of rules, and what is said about an episode.
+"""Rules as a tenant's people handle them: documents in versions, and what is known of the sensors that they are for.
 
 Runs as weir_reader inside a tenant's transaction; row-level security keeps it within the tenant. Judging is the workers'.
 """
@@ -9,10 +9,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+
+import psycopg
 
 from accounts.provisioning import new_id
 from core.postgres import Connection
+
+
+class ChangedMeanwhile(Exception):
+    """Somebody else recorded the rule's next version first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +29,29 @@ class RuleRow:
     rule_id: str
     version: int
     effective_from: datetime
-    document: Mapping[str, Any] | None
+    document: Mapping[str, Any]
     created_at: datetime
     recorded_at: datetime
     # How far judging the stored readings again has come, 1.0 when nothing waits.
     progress: float
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedSensor:
+    """A sensor that a rule is for."""
+
+    sensor_no: int
+    sensor_id: str
+    unit: str
+    expected_interval_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleCount:
+    """How many rules a tenant has: live ones, and all that there ever were."""
+
+    live: int
+    ever: int
 
 
 _NEWEST = """
@@ -53,11 +77,15 @@ async def find_rule(connection: Connection, rule_id: str) -> RuleRow | None:
     return None if row is None else RuleRow(*row)
 
 
-async def count_rules(connection: Connection) -> int:
-    """How many rules the tenant has, deleted ones included."""
-    cursor = await connection.execute("SELECT count(*) FROM weir.rule")
+async def count_rules(connection: Connection) -> RuleCount:
+    """How many rules the tenant has."""
+    cursor = await connection.execute(
+        "SELECT count(*) FILTER (WHERE NOT deleted), count(*) FROM (SELECT EXISTS (SELECT FROM weir.rule_version v"
+        " WHERE v.rule_no = r.rule_no AND v.document IS NULL) AS deleted FROM weir.rule r) q"
+    )
     row = await cursor.fetchone()
-    return 0 if row is None else int(row[0])
+    assert row is not None  # noqa: S101 - an aggregate always has a row
+    return RuleCount(*row)
 
 
 async def create_rule(
@@ -82,8 +110,15 @@ async def change_rule(
     effective_from: datetime | None,
     author: str,
 ) -> None:
-    """Record the next version; a document of None deletes the rule from then on."""
-    await _record(connection, tenant_id, rule.rule_no, rule.version + 1, document, effective_from, author)
+    """Record the next version; a document of None deletes the rule from then on.
+
+    Raises:
+        ChangedMeanwhile: `rule` is not the newest version any more.
+    """
+    try:
+        await _record(connection, tenant_id, rule.rule_no, rule.version + 1, document, effective_from, author)
+    except psycopg.errors.UniqueViolation as exc:
+        raise ChangedMeanwhile(rule.rule_id) from exc
 
 
 async def _record(
@@ -108,134 +143,32 @@ async def _record(
     )
 
 
-async def acknowledge(connection: Connection, alert_id: str, author: str, note: str) -> dict[str, Any] | None:
-    """Say that somebody has seen it; clearing is independent of that."""
-    return await _annotate(
-        connection,
-        alert_id,
-        "acknowledge",
-        author,
-        note,
-        "UPDATE weir.alert_episode SET acknowledged_by = %(author)s, acknowledged_at = now(), version = version + 1,"
-        " updated_at = now() WHERE alert_id = %(alert_id)s AND status <> 'retracted'",
-    )
+_SENSORS: Final = "SELECT sensor_no, sensor_id, unit, expected_interval_ms FROM weir.sensor WHERE "
+# Units, which have kinds, come with a later version of the schema: until then no sensor has one.
+_COVERED: Final = {
+    "all": "%s = '' ORDER BY sensor_id LIMIT %s",
+    "sensor_id": "sensor_id = %s LIMIT %s",
+    "unit_id": "unit_id = %s ORDER BY sensor_id LIMIT %s",
+    "site_id": "site_id = %s ORDER BY sensor_id LIMIT %s",
+    "unit_kind": "false AND sensor_id = %s LIMIT %s",
+}
 
 
-async def comment(connection: Connection, alert_id: str, author: str, note: str) -> dict[str, Any] | None:
-    """Add a comment."""
-    return await _annotate(
-        connection,
-        alert_id,
-        "comment",
-        author,
-        note,
-        "UPDATE weir.alert_episode SET version = version + 1, updated_at = now() WHERE alert_id = %(alert_id)s",
-    )
+async def watched_sensors(connection: Connection, kind: str, value: str, limit: int) -> list[WatchedSensor]:
+    """At most `limit` of the tenant's sensors that a target (`schemas.rules.Target`) covers now."""
+    cursor = await connection.execute((_SENSORS + _COVERED[kind]).encode(), (value, limit))
+    return [WatchedSensor(*row) for row in await cursor.fetchall()]
 
 
-async def assign(connection: Connection, alert_id: str, author: str, assignee: str) -> dict[str, Any] | None:
-    """Give it to somebody."""
-    return await _annotate(
-        connection,
-        alert_id,
-        "assign",
-        author,
-        assignee,
-        "UPDATE weir.alert_episode SET assigned_to = %(note)s, version = version + 1, updated_at = now()"
-        " WHERE alert_id = %(alert_id)s",
-    )
+async def other_units(connection: Connection, kind: str, value: str, unit: str) -> list[str]:
+    """Units other than this one that sensors of a target measure in."""
+    statement = f"SELECT DISTINCT s.unit FROM ({_SENSORS}{_COVERED[kind]}) s WHERE s.unit <> %s ORDER BY 1 LIMIT 5"  # noqa: S608 - constants
+    cursor = await connection.execute(statement.encode(), (value, None, unit))
+    return [name for (name,) in await cursor.fetchall()]
 
 
-async def _annotate(
-    connection: Connection, alert_id: str, kind: str, author: str, note: str, update: str
-) -> dict[str, Any] | None:
-    """Change an episode's handling, keep who, when and why, and its new version; None if it is not there."""
-    parameters = {"alert_id": alert_id, "author": author, "note": note, "kind": kind}
-    cursor = await connection.execute(update.encode(), parameters)
-    if cursor.rowcount == 0:
-        return None
-    await connection.execute(
-        "INSERT INTO weir.alert_note (alert_id, kind, author, note) VALUES (%(alert_id)s, %(kind)s, %(author)s, %(note)s)",
-        parameters,
-    )
-    cursor = await connection.execute(
-        "INSERT INTO weir.alert_history (alert_id, version, recorded_at, episode)"
-        " SELECT alert_id, version, updated_at, weir.episode_document(e) FROM weir.alert_episode e"
-        " WHERE alert_id = %(alert_id)s RETURNING episode",
-        parameters,
-    )
+async def raw_retention_ms(connection: Connection) -> int | None:
+    """How long the tenant's raw readings are kept; None for ever."""
+    cursor = await connection.execute("SELECT (extract(epoch FROM raw_retention) * 1000)::bigint FROM weir.tenant")
     row = await cursor.fetchone()
-    return None if row is None else dict(row[0])
-
-
-async def find_alert(connection: Connection, alert_id: str) -> dict[str, Any] | None:
-    """One episode as the outside sees it."""
-    cursor = await connection.execute(
-        "SELECT weir.episode_document(e) FROM weir.alert_episode e WHERE alert_id = %s", (alert_id,)
-    )
-    row = await cursor.fetchone()
-    return None if row is None else dict(row[0])
-
-
-async def alert_history(connection: Connection, alert_id: str, as_of: datetime | None) -> list[dict[str, Any]]:
-    """Every version that was shown up to a moment, oldest first."""
-    cursor = await connection.execute(
-        "SELECT recorded_at, episode FROM weir.alert_history WHERE alert_id = %s"
-        " AND (%s::timestamptz IS NULL OR recorded_at <= %s) ORDER BY version",
-        (alert_id, as_of, as_of),
-    )
-    return [dict(episode) for _, episode in await cursor.fetchall()]
-
-
-async def alert_notes(connection: Connection, alert_id: str) -> list[dict[str, Any]]:
-    """Acknowledgements, comments and assignments, oldest first."""
-    cursor = await connection.execute(
-        "SELECT kind, author, note, weir.shown_time(created_at) FROM weir.alert_note WHERE alert_id = %s ORDER BY note_id",
-        (alert_id,),
-    )
-    return [
-        {"kind": kind, "author": author, "note": note, "created_at": at}
-        for kind, author, note, at in await cursor.fetchall()
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class AlertFilter:
-    """What a list of episodes is narrowed to; None: not at all."""
-
-    status: str | None = None
-    severity: str | None = None
-    sensor_id: str | None = None
-    start: datetime | None = None
-    end: datetime | None = None
-
-
-async def list_alerts(
-    connection: Connection, wanted: AlertFilter, before: tuple[datetime, int] | None, limit: int
-) -> list[tuple[datetime, int, dict[str, Any]]]:
-    """Episodes, newest start first; start and end select those that overlap.
-
-    Returns:
-        (started_at, episode_no, document) each; the first two are the key of the next page.
-    """
-    cursor = await connection.execute(
-        "SELECT e.started_at, e.episode_no, weir.episode_document(e)"
-        " FROM weir.alert_episode e JOIN weir.sensor s USING (sensor_no)"
-        " WHERE (%(status)s::text IS NULL OR e.status = %(status)s) AND (%(severity)s::text IS NULL OR e.severity = %(severity)s)"
-        " AND (%(sensor_id)s::text IS NULL OR s.sensor_id = %(sensor_id)s)"
-        " AND (%(end)s::timestamptz IS NULL OR e.started_at < %(end)s)"
-        " AND (%(start)s::timestamptz IS NULL OR e.resolved_at IS NULL OR e.resolved_at >= %(start)s)"
-        " AND (%(at)s::timestamptz IS NULL OR (e.started_at, e.episode_no) < (%(at)s, %(no)s))"
-        " ORDER BY e.started_at DESC, e.episode_no DESC LIMIT %(limit)s",
-        {
-            "status": wanted.status,
-            "severity": wanted.severity,
-            "sensor_id": wanted.sensor_id,
-            "start": wanted.start,
-            "end": wanted.end,
-            "at": None if before is None else before[0],
-            "no": None if before is None else before[1],
-            "limit": limit,
-        },
-    )
-    return await cursor.fetchall()
+    return None if row is None or row[0] is None else int(row[0])

@@ -232,6 +232,7 @@ _PROBLEMS: Final[dict[int, tuple[str, str]]] = {
     401: ("unauthorized", "the credential is unknown, revoked or expired"),
     403: ("missing_scope", "this credential lacks the scope read; use one that has it"),
     404: ("not_found", "there is no such sensor"),
+    409: ("changed_meanwhile", "the rule was changed at the same time; read it and try again"),
     413: ("too_large", "the record has more than 1048576 bytes; send several"),
     422: ("invalid_parameter", "start is not an RFC 3339 time with an offset, as 2026-11-22T20:00:00.000Z"),
     429: ("rate_limited", "more requests than this credential may make; wait 0.005 s"),

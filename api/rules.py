@@ -8,26 +8,44 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from accounts import rules
-from accounts.rules import RuleRow
-from api.auth import Reader, Writer
+from accounts.rules import ChangedMeanwhile, RuleRow
+from api import preview
+from api.auth import Principal, Reader, Writer
+from api.bodies import Body, described
 from api.errors import Problem
-from api.models import problems
 from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
+from api.rule_checks import check, require_room, understood
+from api.rule_models import (
+    PATCH_SCHEMA,
+    RULE_CHANGED,
+    RULE_CREATED,
+    RULE_DELETED,
+    RULE_EXAMPLE,
+    RULE_FOUND,
+    RULE_SCHEMA,
+    RULES_FOUND,
+)
 from api.sensors import ServicesOfApp
 from core.postgres import Connection, tenant_transaction
 from schemas import rfc3339
-from schemas.rules import Attribute, Rule, RuleError, parse_rule
 
 router = APIRouter(prefix="/v1/rules", tags=["rules"])
+router.include_router(preview.router)
 
 JSON: Final = "application/json"
-MAX_RULES_PER_TENANT: Final = 10_000
-_MAX_BODY_BYTES: Final = 65_536
-RuleId = Annotated[str, Path(max_length=200, examples=["rul_4f6e0b7d2c"])]
+MAX_VERSIONS: Final = 1_000
+RuleId = Annotated[str, Path(max_length=200, description="as `/v1/rules` lists it", examples=["rul_4f6e0b7d2c"])]
+
+_CREATED_BODY = described(RULE_SCHEMA, RULE_EXAMPLE, "The rule; docs/rules.md tells its conditions.")
+_CHANGED_BODY = described(
+    PATCH_SCHEMA,
+    {"severity": "major"},
+    "The fields that change, each replaced whole; null takes one away (RFC 7396, one level deep).",
+)
 
 
 class AfterRule(msgspec.Struct, array_like=True):
@@ -36,61 +54,32 @@ class AfterRule(msgspec.Struct, array_like=True):
     rule_id: str
 
 
-async def json_body(request: Request) -> Mapping[str, Any]:
-    """The request's body as a JSON object.
-
-    Raises:
-        Problem: 422, it is none.
-    """
-    body = await request.body()
-    if len(body) > _MAX_BODY_BYTES:
-        raise Problem.invalid(parameter="body", detail=f"has {len(body)} bytes, at most {_MAX_BODY_BYTES} are read")
-    try:
-        document = msgspec.json.decode(body)
-    except ValueError as exc:
-        raise Problem.invalid(parameter="body", detail="is not valid JSON; send one object") from exc
-    if not isinstance(document, dict):
-        raise Problem.invalid(parameter="body", detail="is not a JSON object")
-    return document
-
-
-Body = Annotated[Mapping[str, Any], Depends(json_body)]
-
-
-def understood(document: object) -> Rule:
-    """The parsed rule.
-
-    Raises:
-        Problem: 422, with the part of the document that is wrong.
-    """
-    try:
-        return parse_rule(document)
-    except RuleError as exc:
-        raise Problem.invalid(parameter=exc.path, detail=str(exc)) from exc
-
-
 @router.post(
-    "", summary="Create a rule", status_code=201, responses=problems(401, 403, 422, 429), response_class=Response
+    "",
+    summary="Create a rule",
+    status_code=201,
+    responses=RULE_CREATED,
+    response_class=Response,
+    openapi_extra=_CREATED_BODY,
 )
 async def create_rule(services: ServicesOfApp, principal: Writer, body: Body) -> Response:
-    """Record a rule; it judges readings from `effective_from` on, by default from now."""
+    """Records a rule. It judges readings from `effective_from` on, stored ones too; by default from now."""
     rule = understood(body)
     async with tenant_transaction(services.pool, principal.tenant_id) as connection:
-        await _require_room(connection)
-        await _require_target(connection, rule)
+        await require_room(connection)
+        warnings = await check(connection, rule, body)
         rule_id = await rules.create_rule(
             connection, principal.tenant_id, _kept(body), _moment(rule.effective_from_ms), principal.subject
         )
-        row = await rules.find_rule(connection, rule_id)
-    assert row is not None  # noqa: S101 - created in the same transaction
-    return _answer(row, HTTPStatus.CREATED)
+        row = await _require_rule(connection, rule_id)
+    return _recorded(row, warnings, HTTPStatus.CREATED)
 
 
-@router.get("", summary="List rules", responses=problems(401, 403, 422, 429), response_class=Response)
+@router.get("", summary="List rules", responses=RULES_FOUND, response_class=Response)
 async def list_rules(
     services: ServicesOfApp, principal: Reader, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
 ) -> Response:
-    """The tenant's rules, deleted ones left out."""
+    """The tenant's rules in the order of their ids, deleted ones left out."""
     cursors = Cursors(services.vault, "rules")
     after = "" if cursor is None else cursors.decode(principal.tenant_id, cursor, AfterRule).rule_id
     async with tenant_transaction(services.pool, principal.tenant_id) as connection:
@@ -101,87 +90,75 @@ async def list_rules(
     return Response(content, media_type=JSON)
 
 
-@router.get("/{rule_id}", summary="Read a rule", responses=problems(401, 403, 404, 429), response_class=Response)
+@router.get("/{rule_id}", summary="Read a rule", responses=RULE_FOUND, response_class=Response)
 async def read_rule(services: ServicesOfApp, principal: Reader, rule_id: RuleId) -> Response:
-    """One rule and how far judging stored readings by it has come."""
+    """One rule, and how far judging stored readings by it has come (`progress`, 1.0 when all are judged)."""
     async with tenant_transaction(services.pool, principal.tenant_id) as connection:
-        return _answer(await _require_rule(connection, rule_id))
+        row = await _require_rule(connection, rule_id)
+    return Response(msgspec.json.encode(shown(row)), media_type=JSON)
 
 
 @router.patch(
-    "/{rule_id}", summary="Change a rule", responses=problems(401, 403, 404, 422, 429), response_class=Response
+    "/{rule_id}",
+    summary="Change a rule",
+    responses=RULE_CHANGED,
+    response_class=Response,
+    openapi_extra=_CHANGED_BODY,
 )
 async def change_rule(services: ServicesOfApp, principal: Writer, rule_id: RuleId, body: Body) -> Response:
-    """Record the next version: the fields given replace those of the last one, from `effective_from` on, by default now."""
+    """Records the next version: it judges from `effective_from` on, by default from now. Nothing changed, nothing recorded."""
     async with tenant_transaction(services.pool, principal.tenant_id) as connection:
         row = await _require_rule(connection, rule_id)
-        document = {**(row.document or {}), **body}
+        document = _merged(row.document, body)
         rule = understood(document)
-        await _require_target(connection, rule)
-        await rules.change_rule(
-            connection,
-            principal.tenant_id,
-            row,
-            _kept(document),
-            _moment(rule.effective_from_ms),
-            principal.subject,
-        )
-        return _answer(await _require_rule(connection, rule_id))
+        warnings = await check(connection, rule, document)
+        if _kept(document) != row.document or rule.effective_from_ms is not None:
+            await _record(connection, principal, row, _kept(document), _moment(rule.effective_from_ms))
+            row = await _require_rule(connection, rule_id)
+    return _recorded(row, warnings, HTTPStatus.OK)
 
 
-@router.delete("/{rule_id}", summary="Delete a rule", status_code=204, responses=problems(401, 403, 404, 429))
+@router.delete("/{rule_id}", summary="Delete a rule", status_code=204, responses=RULE_DELETED, response_class=Response)
 async def delete_rule(services: ServicesOfApp, principal: Writer, rule_id: RuleId) -> Response:
-    """Judge no further readings by it; its open episodes resolve at this moment."""
+    """Judges no further readings by it; its open episodes resolve at this moment. What it found stays."""
     async with tenant_transaction(services.pool, principal.tenant_id) as connection:
         row = await _require_rule(connection, rule_id)
-        await rules.change_rule(connection, principal.tenant_id, row, None, None, principal.subject)
+        await _record(connection, principal, row, None, None)
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
 async def _require_rule(connection: Connection, rule_id: str) -> RuleRow:
-    row = await rules.find_rule(connection, rule_id)
+    row = None if "\0" in rule_id else await rules.find_rule(connection, rule_id)
     if row is None:
         raise Problem.not_found(what="rule")
     return row
 
 
-async def _require_room(connection: Connection) -> None:
-    if await rules.count_rules(connection) >= MAX_RULES_PER_TENANT:
-        detail = f"the tenant has {MAX_RULES_PER_TENANT} rules, the most allowed; let one rule apply to several sensors"
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too_many_rules", detail)
+async def _record(
+    connection: Connection,
+    principal: Principal,
+    row: RuleRow,
+    document: Mapping[str, Any] | None,
+    effective_from: datetime | None,
+) -> None:
+    if document is not None and row.version >= MAX_VERSIONS:
+        detail = f"the rule has {MAX_VERSIONS} versions, the most kept; delete it and create it anew"
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too_many_versions", detail)
+    try:
+        await rules.change_rule(connection, principal.tenant_id, row, document, effective_from, principal.subject)
+    except ChangedMeanwhile as exc:
+        detail = "the rule was changed at the same time; read it and try again"
+        raise Problem(HTTPStatus.CONFLICT, "changed_meanwhile", detail) from exc
 
 
-async def _require_target(connection: Connection, rule: Rule) -> None:
-    """A rule for a sensor that is not there would never judge anything: say so now."""
-    target = rule.applies_to
-    if target.kind == "sensor_id":
-        cursor = await connection.execute("SELECT 1 FROM weir.sensor WHERE sensor_id = %s", (target.value,))
-        if await cursor.fetchone() is None:
-            detail = f"applies_to.sensor_id: there is no sensor {target.value}; /v1/sensors lists them"
-            raise Problem.invalid(parameter="applies_to.sensor_id", detail=detail)
-    attribute = next(iter(_attributes(rule)), None)
-    if attribute is not None:
-        detail = (
-            f"attribute {attribute.name} of the {attribute.of} is not set for any sensor of this rule; set it first"
-        )
-        raise Problem.invalid(parameter="condition", detail=detail)
-
-
-def _attributes(rule: Rule) -> list[Attribute]:
-    found: list[Attribute] = []
-    pending: list[object] = [rule.condition]
-    while pending:
-        condition = pending.pop()
-        pending.extend(getattr(condition, "members", ()))
-        for bound in (getattr(condition, "bound", None), getattr(getattr(condition, "clear", None), "bound", None)):
-            if bound is not None and isinstance(bound.number, Attribute):
-                found.append(bound.number)
-    return found
+def _merged(document: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+    """RFC 7396, one level deep: half a condition of one kind and half of another would be nobody's rule."""
+    return {name: value for name, value in {**document, **body}.items() if value is not None}
 
 
 def _kept(document: Mapping[str, Any]) -> dict[str, Any]:
     """The document without its moment, which is the version's own."""
-    return {name: value for name, value in document.items() if name != "effective_from"}
+    return {name: value for name, value in document.items() if name != "effective_from" and value is not None}
 
 
 def _moment(epoch_ms: int | None) -> datetime | None:
@@ -190,21 +167,24 @@ def _moment(epoch_ms: int | None) -> datetime | None:
 
 def shown(row: RuleRow) -> dict[str, object]:
     """A rule as the API shows it."""
-    document = dict(row.document or {})
     return {
         "rule_id": row.rule_id,
-        "name": document.get("name"),
-        "applies_to": document.get("applies_to", {"all": True}),
-        "severity": document.get("severity"),
-        "condition": document.get("condition"),
-        "schedule": document.get("schedule"),
-        "effective_from": rfc3339.format_ms(round(row.effective_from.timestamp() * 1000)),
+        "name": row.document["name"],
+        "applies_to": row.document.get("applies_to", {"all": True}),
+        "severity": row.document["severity"],
+        "condition": row.document["condition"],
+        "schedule": row.document.get("schedule"),
+        "effective_from": _instant(row.effective_from),
         "version": row.version,
         "progress": row.progress,
-        "created_at": rfc3339.format_ms(int(row.created_at.timestamp() * 1000)),
-        "updated_at": rfc3339.format_ms(int(row.recorded_at.timestamp() * 1000)),
+        "created_at": _instant(row.created_at),
+        "updated_at": _instant(row.recorded_at),
     }
 
 
-def _answer(row: RuleRow, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    return Response(msgspec.json.encode(shown(row)), status, media_type=JSON)
+def _instant(moment: datetime) -> str:
+    return rfc3339.format_ms(int(moment.timestamp() * 1000))
+
+
+def _recorded(row: RuleRow, warnings: list[str], status: HTTPStatus) -> Response:
+    return Response(msgspec.json.encode({**shown(row), "warnings": warnings}), status, media_type=JSON)
