@@ -40,7 +40,7 @@ class WeirError(Exception):
     """Root of every error that Weir raises on purpose."""
 
 
-class Rejected(WeirError):  # noqa: N818 - the three kinds are adjectives on purpose
+class Rejected(WeirError):
     """The data is at fault.
 
     Args:
@@ -54,9 +54,9 @@ class Rejected(WeirError):  # noqa: N818 - the three kinds are adjectives on pur
         self.detail = detail
 
 
-class Transient(WeirError):  # noqa: N818
+class Transient(WeirError):
     """The surroundings are at fault (a lost connection, a lock time-out): back off and try again."""
 
 
-class Misconfigured(WeirError):  # noqa: N818
+class Misconfigured(WeirError):
     """A setting or a server is not as Weir needs it; the message says what, which, expected and remedy."""

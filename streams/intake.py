@@ -102,6 +102,16 @@ class Intake:
         log.info("partitions.assigned", positions={number: stand.next_offset for number, stand in stands.items()})
         return {tp: stands[tp.partition].next_offset for tp in wanted}
 
+    async def end_offsets(self, app: faust.App) -> dict[int, int]:
+        """The end of every partition of the topic as the broker answers now; of our own, at least what was fetched."""
+        count = app.consumer.topic_partitions(self._topic) or 0
+        wanted = [TP(self._topic, number) for number in range(count)]
+        ends = await app.consumer.highwaters(*wanted)
+        held = app.consumer.assignment()
+        return {
+            tp.partition: max(int(ends[tp]), (app.consumer.highwater(tp) or 0) if tp in held else 0) for tp in wanted
+        }
+
     def lags(self, app: faust.App) -> list[dict[str, object]]:
         """Stored position and log end of each partition held, for the heartbeat; the end is the last fetch's own."""
         assigned = {tp.partition for tp in app.consumer.assignment() if tp.topic == self._topic}

@@ -229,3 +229,63 @@ def test_the_recording_gives_the_same_episodes_live_shuffled_and_judged_afterwar
     first, second, third = found.values()
     assert len(first) > 3
     assert first == second == third
+
+
+SILENCE = {"type": "silence", "after": "10m"}
+
+
+def minutes_ago(minute: float) -> int:
+    return round(datetime.now(UTC).timestamp() * 1000) - round(minute * MINUTE_MS)
+
+
+def test_a_silent_sensor_is_found_once_and_its_next_reading_resolves_it(
+    database: Database, tenant: Tenant, device: ThirdPartyDevice, new_worker: NEW_WORKER
+) -> None:
+    add_rule(database, tenant, SILENCE)
+    last = minutes_ago(30)
+    device.send_all(tenant.devices[0], [body(reading(last, 4.0))])
+    new_worker()
+    settled(database, 1)
+
+    wait_until(lambda: len(episodes(database)) == 1, 60, "the silence")
+    started = datetime.fromtimestamp(last / 1000, UTC)
+    fired = datetime.fromtimestamp((last + 10 * MINUTE_MS) / 1000, UTC)
+    assert episodes(database)[0][:4] == ("firing", started, fired, None)
+    assert database.query("SELECT kind FROM weir.notification") == [("fired",)]
+
+    back = minutes_ago(1)
+    device.send_all(tenant.devices[0], [body(reading(back, 4.0))])
+    settled(database, 2)
+    assert [one[:4] for one in episodes(database)] == [
+        ("resolved", started, fired, datetime.fromtimestamp(back / 1000, UTC))
+    ]
+
+
+def test_data_that_fills_a_silence_takes_it_back(
+    database: Database, tenant: Tenant, device: ThirdPartyDevice, new_worker: NEW_WORKER
+) -> None:
+    add_rule(database, tenant, SILENCE)
+    last = minutes_ago(14)
+    device.send_all(tenant.devices[0], [body(reading(last, 4.0))])
+    new_worker()
+    wait_until(lambda: len(episodes(database)) == 1, 60, "the silence")
+
+    filled = [reading(last + n * MINUTE_MS, 4.0) for n in range(1, 14)]
+    device.send_all(tenant.devices[0], [body(*filled)])
+    settled(database, 2)
+
+    assert episodes(database) == []
+    assert database.query("SELECT status, reason FROM alert_episodes") == [("retracted", "data_recovered")]
+
+
+def test_our_own_outage_raises_no_silence(
+    database: Database, tenant: Tenant, device: ThirdPartyDevice, new_worker: NEW_WORKER
+) -> None:
+    add_rule(database, tenant, SILENCE)
+    old, fresh = minutes_ago(60), minutes_ago(1)
+    # What a worker finds after an hour's outage: an old backlog first, the newest reading last.
+    device.send_all(tenant.devices[0], [body(reading(old + n * MINUTE_MS, 4.0)) for n in range(60)])
+    device.send_all(tenant.devices[0], [body(reading(fresh, 4.0))])
+    new_worker(WEIR_BATCH_MAX_RECORDS="2")
+    settled(database, 61)
+    assert database.query("SELECT count(*) FROM alert_episodes") == [(0,)]
