@@ -1,0 +1,428 @@
+"""`/v1/rules` over a real server: documents in versions, refusals that say how to mend them, previews over stored readings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from api import models, rule_models
+from ops.embedded.postgres import EmbeddedPostgres
+from sinks.timescale.migrate import Engine
+from tests.integration.api_scene import (
+    Client,
+    add_readings,
+    add_sensor,
+    api_settings,
+    client,
+    instant,
+    new_tenant,
+    serving,
+    shown,
+)
+from tests.integration.servers import Database, Tenant, fresh_database
+
+pytestmark = pytest.mark.integration
+
+START = instant("2026-10-01T12:00:00Z")
+TOO_WARM = {"type": "threshold", "above": 8.0, "for": "30m"}
+RULE: dict[str, Any] = {"name": "too warm", "applies_to": {"all": True}, "severity": "critical", "condition": TOO_WARM}
+# 9 °C from minute 10 to 40 are 30 proven minutes, 7 °C at 45 resolves.
+WARM = [4.0, 4.0, 9.0, 9.0, 9.5, 9.0, 9.0, 9.0, 9.0, 7.0, 4.0]
+
+
+@pytest.fixture(scope="module")
+def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
+    with fresh_database(postgres.superuser_url, engine) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def url(database: Database) -> Iterator[str]:
+    with serving(api_settings(database.reader_url)) as url:
+        yield url
+
+
+@pytest.fixture
+def tenant(database: Database) -> Tenant:
+    return new_tenant(database)
+
+
+@pytest.fixture
+def api(url: str, tenant: Tenant) -> Iterator[Client]:
+    with client(url, tenant.api_key) as api:
+        yield api
+
+
+def send(api: Client, method: str, path: str, document: Any = None, *, status: int = 200) -> Any:
+    """The body of an answer of this status."""
+    response = api.http.request(method, path, json=document)
+    assert response.status_code == status, response.text
+    return response.json() if response.content else None
+
+
+def refused(api: Client, document: Any, path: str = "/v1/rules") -> dict[str, Any]:
+    """The one part of a document that is wrong, and why."""
+    problem = send(api, "POST", path, document, status=422)
+    models.ProblemDetails.model_validate(problem)
+    [error] = problem["errors"]
+    return dict(error)
+
+
+def condition(**fields: Any) -> dict[str, Any]:
+    return {**RULE, "condition": fields}
+
+
+def warm_sensor(database: Database, tenant: Tenant, name: str = "air") -> str:
+    sensor_no, sensor_id = add_sensor(database, tenant, name)
+    add_readings(database, sensor_no, [(START + timedelta(minutes=5 * n), 0, v) for n, v in enumerate(WARM)])
+    return sensor_id
+
+
+class TestVersions:
+    def test_a_created_rule_is_read_and_listed_as_it_was_answered(self, api: Client) -> None:
+        created = send(api, "POST", "/v1/rules", RULE, status=201)
+        rule_models.RecordedRule.model_validate(created)
+        assert created.pop("warnings") == []
+
+        read = api.get(f"/v1/rules/{created['rule_id']}")
+
+        rule_models.Rule.model_validate(read)
+        rule_models.RulePage.model_validate(api.get("/v1/rules"))
+        assert read == created
+        assert api.get("/v1/rules")["items"] == [created]
+        assert {name: read[name] for name in RULE} == RULE
+        assert (read["version"], read["schedule"], read["progress"]) == (1, None, 0.0)  # no worker runs
+
+    @pytest.mark.parametrize("moment", ["2010-01-01T00:00:00.000Z", "2999-12-31T23:59:59.999Z"])
+    def test_a_rule_may_be_effective_from_the_past_or_the_future(self, api: Client, moment: str) -> None:
+        created = send(api, "POST", "/v1/rules", {**RULE, "effective_from": moment}, status=201)
+
+        assert created["effective_from"] == moment
+
+    def test_a_rule_is_effective_from_the_moment_of_its_post_by_default(self, api: Client) -> None:
+        before = datetime.now(UTC) - timedelta(milliseconds=1)
+        created = send(api, "POST", "/v1/rules", RULE, status=201)
+
+        assert before <= instant(created["effective_from"]) <= datetime.now(UTC)
+
+    def test_a_patch_replaces_fields_whole_and_null_takes_one_away(self, api: Client) -> None:
+        schedule = {"timezone": "Europe/Berlin", "weekly": [{"days": ["mon"], "from": "06:00", "to": "22:00"}]}
+        rule_id = send(api, "POST", "/v1/rules", {**RULE, "schedule": schedule}, status=201)["rule_id"]
+
+        changed = send(
+            api,
+            "PATCH",
+            f"/v1/rules/{rule_id}",
+            {
+                "condition": {"type": "threshold", "below": 2.0},
+                "schedule": None,
+                "effective_from": "2026-11-01T00:00:00Z",
+            },
+        )
+
+        rule_models.RecordedRule.model_validate(changed)
+        assert changed["condition"] == {"type": "threshold", "below": 2.0}
+        assert (changed["schedule"], changed["version"], changed["name"]) == (None, 2, "too warm")
+        assert changed["effective_from"] == "2026-11-01T00:00:00.000Z"
+
+    def test_a_patch_that_changes_nothing_records_nothing(self, api: Client) -> None:
+        rule_id = send(api, "POST", "/v1/rules", RULE, status=201)["rule_id"]
+
+        assert send(api, "PATCH", f"/v1/rules/{rule_id}", {"severity": "critical"})["version"] == 1
+        assert send(api, "PATCH", f"/v1/rules/{rule_id}", {})["version"] == 1
+        assert send(api, "PATCH", f"/v1/rules/{rule_id}", {"severity": "info"})["version"] == 2
+
+    def test_a_wrong_patch_leaves_the_rule_as_it_was(self, api: Client) -> None:
+        created = send(api, "POST", "/v1/rules", RULE, status=201)
+        path = f"/v1/rules/{created['rule_id']}"
+
+        problem = send(api, "PATCH", path, {"severity": None}, status=422)
+
+        assert problem["errors"][0]["parameter"] == "severity"
+        assert api.get(path)["version"] == 1
+
+    def test_a_deleted_rule_is_gone_and_its_versions_stay(self, api: Client, database: Database) -> None:
+        rule_id = send(api, "POST", "/v1/rules", RULE, status=201)["rule_id"]
+
+        assert send(api, "DELETE", f"/v1/rules/{rule_id}", status=204) is None
+
+        for method, body in (("GET", None), ("PATCH", {"severity": "info"}), ("DELETE", None)):
+            assert send(api, method, f"/v1/rules/{rule_id}", body, status=404)["code"] == "not_found"
+        assert api.get("/v1/rules")["items"] == []
+        assert database.query(
+            "SELECT version, document IS NULL FROM weir.rule JOIN weir.rule_version USING (rule_no) WHERE rule_id = %s"
+            " ORDER BY 1",
+            rule_id,
+        ) == [(1, False), (2, True)]
+
+    def test_pages_of_rules_are_walked_in_the_order_of_their_ids(self, api: Client) -> None:
+        made = [send(api, "POST", "/v1/rules", RULE, status=201)["rule_id"] for _ in range(7)]
+
+        assert [rule["rule_id"] for rule in api.walk("/v1/rules", limit=3)] == sorted(made)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("document", "parameter", "remedy"),
+        [
+            ({**RULE, "name": ""}, "name", "give the rule a name"),
+            ({**RULE, "severity": "bad"}, "severity", "critical, major, minor, warning, info"),
+            ({**RULE, "colour": "red"}, "rule", "correct or remove it"),
+            ({**RULE, "effective_from": "yesterday"}, "effective_from", "RFC 3339"),
+            ({**RULE, "effective_from": "0001-01-01T00:00:00+14:00"}, "effective_from", "leave it out"),
+            ({**RULE, "applies_to": {"sensor_id": "sen_none"}}, "applies_to.sensor_id", "/v1/sensors lists them"),
+            ({**RULE, "applies_to": {"unit_id": "u\0"}}, "applies_to.unit_id", "remove it"),
+            (condition(type="moon"), "condition.type", "expected one of threshold"),
+            (condition(type="threshold", above=8.0, **{"for": "-1h"}), "condition.for", "never negative"),
+            (condition(type="threshold", above=8.0, below=1.0), "condition", "exactly one of"),
+            (condition(type="threshold", above=8.0, clear={"below": 9.0}), "condition.clear", "wrong side"),
+            (condition(type="exposure", above=8.0, budget="2h", within="1h"), "condition.budget", "does not fit"),
+            (condition(type="preset", name="none"), "condition.name", "food-code-4h"),
+            (
+                condition(type="threshold", above={"attribute": "max_celsius", "of": "unit"}),
+                "condition",
+                "set it first, or write the number",
+            ),
+        ],
+    )
+    def test_a_bad_rule_is_422_and_told_how_to_mend_it(
+        self, api: Client, document: dict[str, Any], parameter: str, remedy: str
+    ) -> None:
+        error = refused(api, document)
+
+        assert error["parameter"] == parameter
+        assert remedy in error["detail"]
+        assert refused(api, {"rule": document}, "/v1/rules/preview") == error
+        assert api.get("/v1/rules")["items"] == []
+
+    def test_a_window_longer_than_readings_are_kept_is_refused(
+        self, api: Client, database: Database, tenant: Tenant
+    ) -> None:
+        database.query("UPDATE weir.tenant SET raw_retention = '7 days' WHERE tenant_id = %s", tenant.tenant_id)
+        longer = condition(type="aggregate", function="mean", window="8d", above=8.0)
+        as_long = condition(type="aggregate", function="mean", window="7d", above=8.0)
+
+        assert refused(api, longer)["detail"] == (
+            "condition: looks back 8d, but raw readings are kept 7d; shorten the window, or have readings kept longer"
+        )
+        send(api, "POST", "/v1/rules", as_long, status=201)
+
+    def test_a_rule_in_degrees_celsius_is_refused_for_a_sensor_of_another_unit_and_flagged_for_several(
+        self, api: Client, database: Database, tenant: Tenant
+    ) -> None:
+        _, sensor_id = add_sensor(database, tenant, "humidity")
+        database.query("UPDATE weir.sensor SET unit = 'percent' WHERE sensor_id = %s", sensor_id)
+        kinetic = condition(type="mean_kinetic_temperature", above=8.0, window="24h")
+
+        for one in (kinetic, condition(type="preset", name="who-fridge")):
+            error = refused(api, {**one, "applies_to": {"sensor_id": sensor_id}})
+            [warning] = send(api, "POST", "/v1/rules", one, status=201)["warnings"]
+            assert "measure percent" in error["detail"]
+            assert "measure percent" in warning
+
+    def test_a_target_without_sensors_is_taken_with_a_warning(self, api: Client) -> None:
+        created = send(api, "POST", "/v1/rules", {**RULE, "applies_to": {"unit_id": "uni_none"}}, status=201)
+
+        assert created["warnings"] == ["no sensor has unit_id uni_none yet; the rule judges nothing until one has"]
+
+    @pytest.mark.parametrize(
+        ("body", "remedy"),
+        [
+            (b"[" + b"{}," * 9_999 + b"{}]", "the body is a list of 10000; send one object a request"),
+            (b"{", "the body is not valid JSON; send one object"),
+            (b'{"a":' * 9_000 + b"1" + b"}" * 9_000, "the body is not valid JSON; send one object"),
+            (b"7", "the body is not a JSON object; send one"),
+        ],
+    )
+    def test_a_body_that_is_no_rule_is_422(self, api: Client, body: bytes, remedy: str) -> None:
+        response = api.http.post("/v1/rules", content=body)
+
+        assert (response.status_code, response.json()["detail"]) == (422, remedy)
+
+    def test_a_body_beyond_64_kib_is_413(self, api: Client) -> None:
+        problem = send(api, "POST", "/v1/rules", {**RULE, "name": "x" * 65_536}, status=413)
+
+        assert problem["code"] == "too_large"
+
+    def test_more_than_10_000_rules_are_refused_until_one_is_deleted(
+        self, api: Client, database: Database, tenant: Tenant
+    ) -> None:
+        database.query(
+            "WITH made AS (INSERT INTO weir.rule (rule_id, tenant_id) SELECT 'rul_' || %s || n, %s"
+            " FROM generate_series(1, 9999) n RETURNING rule_no)"
+            " INSERT INTO weir.rule_version (rule_no, version, effective_from, document, recorded_by)"
+            " SELECT rule_no, 1, now(), '{}', 'test' FROM made",
+            tenant.tenant_id,
+            tenant.tenant_id,
+        )
+        last = send(api, "POST", "/v1/rules", RULE, status=201)
+
+        problem = send(api, "POST", "/v1/rules", RULE, status=422)
+
+        assert problem["code"] == "too_many_rules"
+        assert problem["detail"] == (
+            "the tenant has 10000 rules, the most allowed; let one apply to several sensors, or delete some"
+        )
+        send(api, "DELETE", f"/v1/rules/{last['rule_id']}", status=204)
+        send(api, "POST", "/v1/rules", RULE, status=201)
+
+
+class TestAccess:
+    def test_another_tenants_rule_is_404_and_not_listed(self, api: Client, url: str, database: Database) -> None:
+        rule_id = send(api, "POST", "/v1/rules", RULE, status=201)["rule_id"]
+
+        with client(url, new_tenant(database, "other").api_key) as other:
+            for method, body in (("GET", None), ("PATCH", {"severity": "info"}), ("DELETE", None)):
+                assert send(other, method, f"/v1/rules/{rule_id}", body, status=404)["code"] == "not_found"
+            assert other.get("/v1/rules")["items"] == []
+            other.get("/v1/rules/a%00b", status=404)
+        assert api.get(f"/v1/rules/{rule_id}")["version"] == 1
+
+    def test_another_tenants_sensor_cannot_be_watched_or_previewed(self, api: Client, database: Database) -> None:
+        sensor_id = warm_sensor(database, new_tenant(database, "other"))
+        watching = {**RULE, "applies_to": {"sensor_id": sensor_id}}
+
+        assert refused(api, watching)["parameter"] == "applies_to.sensor_id"
+        assert refused(api, {"rule": watching}, "/v1/rules/preview")["parameter"] == "applies_to.sensor_id"
+
+    def test_a_key_that_may_only_read_can_preview_but_not_change(
+        self, api: Client, database: Database, tenant: Tenant
+    ) -> None:
+        rule_id = send(api, "POST", "/v1/rules", RULE, status=201)["rule_id"]
+        database.query("UPDATE weir.api_key SET scopes = '{read}' WHERE tenant_id = %s", tenant.tenant_id)
+        deadline = time.monotonic() + 10
+        while api.http.post("/v1/rules", json=RULE).status_code != 403:
+            assert time.monotonic() < deadline
+
+        send(api, "PATCH", f"/v1/rules/{rule_id}", {"severity": "info"}, status=403)
+        send(api, "DELETE", f"/v1/rules/{rule_id}", status=403)
+        send(api, "POST", "/v1/rules/preview", {"rule": RULE})
+        api.get(f"/v1/rules/{rule_id}")
+
+
+class TestPreview:
+    def test_it_gives_the_episodes_that_the_rule_would_have_opened(
+        self, api: Client, database: Database, tenant: Tenant
+    ) -> None:
+        sensor_id = warm_sensor(database, tenant)
+        add_sensor(database, tenant, "empty")
+
+        found = send(
+            api,
+            "POST",
+            "/v1/rules/preview",
+            {"rule": RULE, "start": shown(START), "end": shown(START + timedelta(hours=1))},
+        )
+
+        rule_models.Preview.model_validate(found)
+        assert (found["sensors"], found["readings"], found["truncated"]) == (2, 11, False)
+        assert found["items"] == [
+            {
+                "sensor_id": sensor_id,
+                "severity": "critical",
+                "status": "resolved",
+                "started_at": "2026-10-01T12:10:00.000Z",
+                "fired_at": "2026-10-01T12:40:00.000Z",
+                "resolved_at": "2026-10-01T12:45:00.000Z",
+                "peak": {"at": "2026-10-01T12:20:00.000Z", "value": 9.5},
+                "proven_seconds": 1800.0,  # 10 to 40
+                "possible_seconds": 2400.0,  # 5 to 45
+                "reason": None,
+            }
+        ]
+        assert api.get("/v1/alerts")["items"] == []
+
+    def test_it_judges_from_its_start_on_whatever_the_rules_effective_from(
+        self, api: Client, database: Database, tenant: Tenant
+    ) -> None:
+        warm_sensor(database, tenant)
+        # From minute 20: 20 to 40 are 20 proven minutes of the 30.
+        late = {
+            "rule": {**RULE, "effective_from": "2999-01-01T00:00:00Z"},
+            "start": shown(START + timedelta(minutes=20)),
+        }
+        quicker = {**late["rule"], "condition": {**TOO_WARM, "for": "20m"}}
+
+        assert send(api, "POST", "/v1/rules/preview", late)["items"] == []
+        [found] = send(api, "POST", "/v1/rules/preview", {**late, "rule": quicker})["items"]
+        assert found["fired_at"] == "2026-10-01T12:40:00.000Z"
+
+    def test_windows_look_back_before_its_start(self, api: Client, database: Database, tenant: Tenant) -> None:
+        warm_sensor(database, tenant)
+        # At minute 45 the greatest value of the last half hour is the 9.5 of minute 20.
+        window = condition(type="aggregate", function="max", window="30m", above=9.2)
+
+        [found] = send(
+            api, "POST", "/v1/rules/preview", {"rule": window, "start": shown(START + timedelta(minutes=45))}
+        )["items"]
+
+        assert found["started_at"] == "2026-10-01T12:45:00.000Z"
+        assert found["peak"]["value"] == 9.5
+
+    def test_a_silence_that_goes_on_is_firing_at_the_end(self, api: Client, database: Database, tenant: Tenant) -> None:
+        warm_sensor(database, tenant)
+        silence = condition(type="silence", after="10m")
+        last = START + timedelta(minutes=50)
+
+        def items(minutes: int) -> list[dict[str, Any]]:
+            body = {"rule": silence, "start": shown(START), "end": shown(last + timedelta(minutes=minutes))}
+            return list(send(api, "POST", "/v1/rules/preview", body)["items"])
+
+        assert items(10) == []
+        [found] = items(11)
+        assert (found["status"], found["started_at"], found["resolved_at"]) == ("firing", shown(last), None)
+        assert found["fired_at"] == shown(last + timedelta(minutes=10))
+        assert found["peak"]["value"] is None
+
+    @pytest.mark.parametrize(
+        ("body", "parameter"),
+        [
+            ({}, "rule"),
+            ({"rule": RULE, "start": "yesterday"}, "start"),
+            ({"rule": RULE, "end": 7}, "end"),
+            ({"rule": RULE, "start": "2026-10-02T00:00:00Z", "end": "2026-10-01T00:00:00Z"}, "start"),
+            ({"rule": RULE, "until": "2026-10-01T00:00:00Z"}, "until"),
+        ],
+    )
+    def test_a_wrong_part_is_422_and_named(self, api: Client, body: dict[str, Any], parameter: str) -> None:
+        assert refused(api, body, "/v1/rules/preview")["parameter"] == parameter
+
+    def test_more_than_200_sensors_are_refused_with_what_to_do(
+        self, api: Client, database: Database, tenant: Tenant
+    ) -> None:
+        database.query(
+            "INSERT INTO weir.sensor (tenant_id, device_id, name) SELECT %s, %s, 's' || n FROM generate_series(1, 201) n",
+            tenant.tenant_id,
+            tenant.devices[0].device_id,
+        )
+
+        problem = send(api, "POST", "/v1/rules/preview", {"rule": RULE}, status=422)
+
+        assert problem["code"] == "too_much_to_preview"
+        assert problem["detail"] == "the rule applies to more than 200 sensors; narrow applies_to for the preview"
+
+    def test_thirty_days_of_a_reading_a_minute_take_less_than_a_second(
+        self, api: Client, database: Database, tenant: Tenant
+    ) -> None:
+        sensor_no, sensor_id = add_sensor(database, tenant, "month")
+        # Warm for the first hour of each day: 60 pairs of a minute, so it fires each day.
+        rows = [(START + timedelta(minutes=n), 0, 9.0 if n % 1_440 < 61 else 4.0) for n in range(43_200)]
+        add_readings(database, sensor_no, rows)
+        body = {
+            "rule": {**RULE, "applies_to": {"sensor_id": sensor_id}},
+            "start": shown(START),
+            "end": shown(START + timedelta(days=30)),
+        }
+
+        took_s = []
+        for _ in range(3):
+            began = time.perf_counter()
+            found = send(api, "POST", "/v1/rules/preview", body)
+            took_s.append(time.perf_counter() - began)
+
+        assert (found["readings"], len(found["items"])) == (43_200, 30)
+        assert min(took_s) < 1.0
