@@ -166,7 +166,7 @@ def assignment_check(fresh: list[operations.Heartbeat], topic: str, known: set[i
         return Check("partitions", False, "workers are there, but none holds a partition yet")
     if missing:
         return Check("partitions", False, f"partitions {', '.join(map(str, missing))} of {topic} are held by no worker")
-    return Check("partitions", True, f"{len(held)} partitions are held by {len(fresh)} workers")
+    return Check("partitions", True, f"all partitions are held: {len(held)} by {len(fresh)} worker(s)")
 
 
 def lag_check(fresh: list[operations.Heartbeat], topic: str, max_lag: int) -> Check:

@@ -315,7 +315,7 @@ _READY: Final = {
     "checks": [
         {"name": "database", "ok": True, "detail": "the database answers"},
         {"name": "migrations", "ok": True, "detail": "the schema is the one this program was written for"},
-        {"name": "partitions", "ok": True, "detail": "4 partitions are held by 2 workers"},
+        {"name": "partitions", "ok": True, "detail": "all partitions are held: 4 by 2 worker(s)"},
         {"name": "lag", "ok": True, "detail": "partition 3 is 12 records behind, at most 100000 are fine"},
     ],
 }

@@ -80,7 +80,7 @@ class TestReadiness:
             status, found = checks(api)
 
         assert status == 200
-        assert found["partitions"] == (True, "3 partitions are held by 2 workers")
+        assert found["partitions"] == (True, "all partitions are held: 3 by 2 worker(s)")
         assert found["lag"] == (True, "partition 0 is 10 records behind, at most 100000 are fine")
 
     def test_a_worker_that_fell_silent_holds_nothing(self, database: Database) -> None:
@@ -149,7 +149,7 @@ class TestReadiness:
         new_worker()
         with anonymous(database.reader_url, topic_prefix=topic_prefix) as api:
             wait_until(lambda: checks(api)[0] == 200, 40, "readiness")
-            assert checks(api)[1]["partitions"] == (True, "4 partitions are held by 1 workers")
+            assert checks(api)[1]["partitions"] == (True, "all partitions are held: 4 by 1 worker(s)")
             text = api.http.get("/metrics").text
 
         assert f'weir_stream_position_next_offset{{partition="3",topic="{topic_prefix}readings"}} 0.0' in text

@@ -20,7 +20,7 @@ class TestAssignment:
         check = assignment_check(fresh, "readings", {0, 1, 2, 3})
 
         assert check.ok
-        assert check.detail == "4 partitions are held by 2 workers"
+        assert check.detail == "all partitions are held: 4 by 2 worker(s)"
 
     def test_a_partition_that_once_had_a_position_and_is_held_by_nobody_is_named(self) -> None:
         check = assignment_check([beat("a", (0, 5, 5))], "readings", {0, 1, 3})
