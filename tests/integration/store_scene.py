@@ -16,6 +16,7 @@ from psycopg import sql
 from core.postgres import DatabaseRole, Pool, open_pool, tenant_transaction
 from sinks.timescale.migrate import Engine
 from sinks.timescale.partitions import PartitionKeeper
+from sinks.timescale.rollups import refresh
 from sinks.timescale.writer import BatchTransaction, Position, ReadingColumns, batch_transaction
 from tests.integration.servers import Database
 
@@ -116,6 +117,11 @@ class StoreScene:
         """Store readings and commit."""
         async with self.batch(readings, partition):
             pass
+
+    async def refresh_all(self) -> None:
+        """Leave no marker behind."""
+        report = await refresh(self.maintenance, self.engine, limit=100_000, settle_s=0)
+        assert report.remaining == 0, report
 
     async def rollup(self, level: str) -> list[Bucket]:
         """Everything the operator's view of a level shows."""

@@ -13,7 +13,7 @@ import pytest
 from sinks.timescale import retention
 from sinks.timescale.migrate import Engine
 from sinks.timescale.retention import advance_horizons, drop_expired
-from sinks.timescale.rollups import refresh, refresher
+from sinks.timescale.rollups import refresher
 from tests.integration.servers import Database
 from tests.integration.store_scene import (
     DAY_MS,
@@ -79,10 +79,6 @@ async def raw_rows(scene: StoreScene, tenant: str) -> int:
     return int(rows[0][0])
 
 
-async def refresh_all(scene: StoreScene) -> None:
-    assert (await refresh(scene.maintenance, scene.engine, limit=100_000, settle_s=0)).remaining == 0
-
-
 def test_the_horizon_moves_to_the_start_of_a_day_and_hides_what_is_older_at_once(database: Database) -> None:
     async def act(scene: StoreScene) -> None:
         await scene.write((1, KEPT - 1, 0, 4.0), (1, KEPT, 0, 5.0), (2, KEPT - 1, 0, 6.0))
@@ -111,7 +107,7 @@ def test_roll_ups_equal_the_computation_made_before_the_readings_went(database: 
     async def act(scene: StoreScene) -> None:
         await scene.write(*readings_of([1, 2, 3], GONE, LAST_GONE, KEPT, TODAY - DAY_MS))
         if stored == "refreshed":
-            await refresh_all(scene)
+            await scene.refresh_all()
         await advance_horizons(scene.writer, NOW)
         report = await drop_expired(scene.maintenance, scene.engine)
         assert (report.frozen, report.dropped, report.erased) == (["A"], [], 160)  # 2 sensors x 2 days x 40
@@ -125,13 +121,13 @@ def test_roll_ups_equal_the_computation_made_before_the_readings_went(database: 
 def test_a_neighbour_who_uploads_to_days_that_others_let_go_leaves_their_roll_ups_alone(database: Database) -> None:
     async def act(scene: StoreScene) -> None:
         await scene.write(*readings_of([1, 2, 3], GONE, LAST_GONE))
-        await refresh_all(scene)
+        await scene.refresh_all()
         await advance_horizons(scene.writer, NOW)
         await drop_expired(scene.maintenance, scene.engine)
         await scene.write(*readings_of([2], GONE, LAST_GONE, seed=2))
         assert {block for block, _ in await scene.markers()} == {0}
         await assert_rollups_as_before(scene)  # marked: the neighbour's hours are computed, the others' are not
-        await refresh_all(scene)
+        await scene.refresh_all()
         await assert_rollups_as_before(scene)
 
     run_scene(database, act)
@@ -150,7 +146,7 @@ def test_partitions_that_nobody_keeps_go_whole_and_a_later_tenant_may_fill_them_
         await scene.add_sensors({4: "C"})
         await scene.write(*readings_of([4], GONE, LAST_GONE, seed=3))
         await assert_rollups_as_before(scene)
-        await refresh_all(scene)
+        await scene.refresh_all()
         await assert_rollups_as_before(scene)
 
     run_scene(database, act)
@@ -200,7 +196,7 @@ def test_a_run_that_was_interrupted_after_freezing_is_finished_by_the_next(datab
             await retention._freeze(connection, scene.engine, retention.RetentionReport())
         await scene.write(*readings_of([2], GONE, seed=2))  # marks hours whose frozen neighbours still have their rows
         await assert_rollups_as_before(scene)
-        await refresh_all(scene)
+        await scene.refresh_all()
         report = await drop_expired(scene.maintenance, scene.engine)
         assert (report.frozen, report.erased) == ([], 80)
         await assert_rollups_as_before(scene)
@@ -240,13 +236,13 @@ def test_late_readings_and_conflicts_reach_chunks_that_are_columns_already(datab
     async def act(scene: StoreScene) -> None:
         first = [(sensor_no, KEPT + step * 60_000, 0, float(step)) for sensor_no in (1, 2, 3) for step in range(1440)]
         await scene.write(*first)
-        await refresh_all(scene)
+        await scene.refresh_all()
         report = await drop_expired(scene.maintenance, scene.engine)
         assert len(report.compressed) == (1 if scene.engine is Engine.TIMESCALE else 0)
         await scene.write(*first[:500])  # duplicates
         await scene.write((1, KEPT, 0, 50.0), (2, KEPT, 0, -50.0), (3, KEPT + 1, 0, 7.0))  # greater, lesser, new
         await assert_rollups_as_before(scene)
-        await refresh_all(scene)
+        await scene.refresh_all()
         await assert_rollups_as_before(scene)
         again = await drop_expired(scene.maintenance, scene.engine)
         assert again.compressed == report.compressed  # written to since, so packed again

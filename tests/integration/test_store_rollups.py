@@ -7,10 +7,12 @@ import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+import psycopg
 import pytest
 from psycopg import sql
 
-from sinks.timescale import rollups
+from sinks.timescale import aggregates, rollups
+from sinks.timescale.migrate import Engine
 from sinks.timescale.rollups import RefreshReport, advance_frontier, refresh
 from tests.integration.servers import Database
 from tests.integration.store_scene import (
@@ -305,6 +307,38 @@ def test_every_snapshot_agrees_with_its_raw_rows_while_writers_and_refresher_rac
         await assert_true(scene)
         await refresh(scene.maintenance, scene.engine, limit=10_000, settle_s=0)
         assert await scene.markers() == []
+        await assert_true(scene)
+
+    run_scene(database, act)
+
+
+def test_a_bucket_whose_readings_were_erased_goes_when_its_hour_is_refreshed(database: Database) -> None:
+    async def act(scene: StoreScene) -> None:
+        await scene.write((1, HOUR_9, 0, 4.0), (1, HOUR_9 + 120_000, 0, 5.0), (2, HOUR_9, 0, 6.0))
+        await scene.refresh_all()
+        await scene.admin("DELETE FROM weir.reading WHERE sensor_no = 1 AND at < %s", at(HOUR_9 + 60_000))
+        await scene.admin("INSERT INTO weir.rollup_dirty VALUES (0, %s)", at(HOUR_9))
+        del scene.truth[1, HOUR_9, 0]
+        await assert_true(scene)
+        await scene.refresh_all()
+        await assert_true(scene)
+
+    run_scene(database, act)
+
+
+def test_markers_stay_while_someone_may_read_by_a_plan_older_than_a_new_chunk(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aggregates, "_POLLS", 3)
+
+    async def act(scene: StoreScene) -> None:
+        if scene.engine is Engine.PLAIN:
+            pytest.skip("stored roll-ups are single tables on plain PostgreSQL")
+        await scene.write((1, HOUR_9, 0, 4.0))
+        async with await psycopg.AsyncConnection.connect(database.admin_url) as reader:
+            await reader.execute("SELECT count(*) FROM public.readings_1d")
+            assert (await refresh(scene.maintenance, scene.engine, settle_s=0)).cleared == 0
+        assert (await refresh(scene.maintenance, scene.engine, settle_s=0)).cleared == 1
         await assert_true(scene)
 
     run_scene(database, act)
