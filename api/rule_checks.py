@@ -41,6 +41,9 @@ def understood(document: object) -> Rule:
         rule = parse_rule(document)
     except RuleError as exc:
         raise Problem.invalid(parameter=exc.path, detail=str(exc)) from exc
+    except (ArithmeticError, OSError, TypeError, ValueError) as exc:  # numbers and names beyond all measure
+        detail = "rule: has a value of a kind or size that no rule has; compare it with the examples of /docs"
+        raise Problem.invalid(parameter="rule", detail=detail) from exc
     moment = rule.effective_from_ms
     if moment is not None and not rfc3339.MIN_MS <= moment <= rfc3339.MAX_MS:
         detail = "effective_from: found a time outside of the years 1 to 9999 UTC; leave it out for now"
