@@ -96,12 +96,12 @@ class Supervisor:
         await self._until_ready(kept, timeout_s)
         kept.keeper = asyncio.create_task(self._keep(kept), name=f"keep-{service.name}")
 
-    async def restart(self, name: str) -> None:
-        """End the process of a service; its keeper starts it again at once."""
-        kept = self._kept[name]
-        if kept.process.poll() is None:
+    def restart(self, name: str) -> None:
+        """Kill the process of a service; its keeper starts it again at once."""
+        kept = self._kept.get(name)
+        if kept is not None and kept.process.poll() is None:
             kept.asked_for = True
-            await asyncio.to_thread(kept.service.end, kept.process)
+            kept.process.kill()
 
     async def broken(self) -> None:
         """Wait until supervision itself fails, and raise what went wrong there: a bug, never a service's end."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from core.kafka import ensure_topics
+from core.kafka import Topic, ensure_topics, topic_name
 from core.postgres import DatabaseRole
 from core.secrets import Vault
 from core.settings import Settings, load_settings
@@ -28,17 +28,19 @@ from ops.commands.migrate import login_name
 from ops.connection_file import Connection, State, load_state, save_state, write_connection, write_environment
 from ops.console import Console
 from ops.embedded.broker import EmbeddedBroker
+from ops.embedded.first_topics import require_sound
 from ops.embedded.folder import take_folder
 from ops.embedded.logins import DATABASE, TOOLS, create_database, create_logins, forget_workers
 from ops.embedded.ports import pick_port, require_free
 from ops.embedded.postgres import EmbeddedPostgres
 from ops.supervisor import Service, Supervisor, command
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Transient
 from sinks.timescale.migrate import migrate
 
 _DATABASE_STAGE, _BROKER_STAGE, _ROLE_STAGE = 0, 1, 2
 _START_S = 300.0
 _READY_S = 120.0
+_TOPIC_ATTEMPTS, _TOPIC_PAUSE_S = 10, 1.0
 _POLL_S = 0.05
 _HTTP_S = 5.0
 _OK = 200
@@ -119,7 +121,7 @@ class System:
         self._broker: EmbeddedBroker | None = None
         if "kafka_bootstrap" not in settings.model_fields_set:
             log_file = options.data_dir / "broker.log"
-            self._broker = EmbeddedBroker(port=self._state.broker_port, log_file=log_file)
+            self._broker = EmbeddedBroker(port=self._state.broker_port, log_file=log_file, topics=self._topics())
 
     @property
     def api_url(self) -> str:
@@ -231,20 +233,39 @@ class System:
             )
             await self._supervisor.start(service)
             self._remember(replace(self._state, broker_port=broker.port))
-        await self._ensure_topics()
+        await self._topics_at_start()
 
     def _bootstrap(self) -> str:
         return self._settings.kafka_bootstrap if self._broker is None else self._broker.bootstrap
 
+    def _topics(self) -> dict[str, int]:
+        settings = self._settings
+        return {topic_name(settings.topic_prefix, topic): settings.topic_partitions for topic in Topic}
+
+    async def _topics_at_start(self) -> None:
+        for attempts_left in reversed(range(_TOPIC_ATTEMPTS)):
+            try:
+                await self._ensure_topics()
+            except Transient as error:
+                if not attempts_left:
+                    raise
+                self._console.say(f"broker: {error}")
+                self._supervisor.restart("broker")
+                await asyncio.sleep(_TOPIC_PAUSE_S)
+            else:
+                return
+
     async def _ensure_topics(self) -> None:
         settings = self._settings
         await asyncio.to_thread(ensure_topics, self._bootstrap(), settings.topic_prefix, settings.topic_partitions)
+        if self._broker is not None:
+            await asyncio.to_thread(require_sound, self._bootstrap(), self._topics())
 
     async def _broker_restarted(self) -> None:
-        """The embedded broker has forgotten everything: make the topics anew and have the workers look at them."""
+        """The embedded broker has forgotten everything, its groups too: have the workers begin anew at once."""
         await self._ensure_topics()
         for number in range(1, self._options.workers + 1):
-            await self._supervisor.restart(f"worker-{number}")
+            self._supervisor.restart(f"worker-{number}")
 
     # --- roles ---
 

@@ -10,13 +10,16 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
+from ops.embedded.first_topics import create_first
 from ops.embedded.lifeline import tied, wait_until
 from ops.embedded.ports import LOOPBACK, accepts_connections, pick_port
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Transient
 
 _START_S = 30.0
 _STOP_S = 2.0
@@ -28,10 +31,14 @@ class EmbeddedBroker:
     Args:
         port: the port to take if it is free; the object keeps its port when it is started again.
         log_file: where the broker's output goes; None: nowhere.
+        topics: partitions by name of the topics that it has from its first moment.
     """
 
-    def __init__(self, *, port: int | None = None, log_file: Path | None = None) -> None:
+    def __init__(
+        self, *, port: int | None = None, log_file: Path | None = None, topics: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         self._port = port
+        self._topics = topics
         self._log_file = log_file
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -74,7 +81,11 @@ class EmbeddedBroker:
         self._port = pick_port(self._port)
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        """Start the process; `prepare` was called and this is the main thread."""
+        """Start the process and make its topics; `prepare` was called and this is the main thread.
+
+        Raises:
+            Transient: the topics could not be made.
+        """
         url = f"tcp://{self.bootstrap}"
         arguments = ["broker", "--listener-url", url, "--advertised-listener-url", url]
         arguments += ["--storage-engine", "memory://tansu/"]
@@ -87,7 +98,16 @@ class EmbeddedBroker:
                 env={"PATH": os.defpath},
                 start_new_session=True,
             )
+        if self._topics:
+            self._make_topics()
         return self._process
+
+    def _make_topics(self) -> None:
+        try:
+            create_first(LOOPBACK, self.port, self._topics)
+        except Transient:
+            self.kill()
+            raise
 
     def is_ready(self) -> bool:
         """Whether it takes connections."""

@@ -139,7 +139,7 @@ def test_a_restart_that_was_asked_for_is_immediate_and_silent() -> None:
 
     async def story() -> None:
         await scene.supervisor.start(scene.service("worker", PATIENT))
-        await scene.supervisor.restart("worker")
+        scene.supervisor.restart("worker")
         await scene.until(lambda: len(scene.started) == 2)
 
     play(scene, story)

@@ -1,0 +1,184 @@
+"""`weir up`, from the first start in an empty data dir to the clear sentences when something is in the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ops.embedded.lifeline import ON_LINUX, wait_until
+from ops.embedded.ports import pick_port
+from tests.acceptance.running import STOP_S, Running, still_running, weir
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(not ON_LINUX, reason="watches the process tree through /proc"),
+]
+
+PATIENCE_S = 60.0
+CREDENTIALS = {"tenant_id", "api_key", "device_id", "device_secret", "email", "password"}
+DAY = "2024-05-01"
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One system for all tests of this file; each leaves it running and ready."""
+    folder = tmp_path_factory.mktemp("up")
+    running = Running(folder / "data", pick_port(), folder / "log")
+    running.start("--no-demo").wait_until_ready()
+    yield running
+    running.end()
+
+
+def test_the_connection_file_holds_what_the_interface_promises(system: Running) -> None:
+    connection = system.connection
+
+    addresses = {"api_url", "live_url", "dashboard_url", "kafka_bootstrap", "database_url"}
+    assert set(connection) == addresses | CREDENTIALS | {"other_tenant"}
+    assert set(connection["other_tenant"]) == CREDENTIALS
+    assert connection["api_url"] == f"http://127.0.0.1:{system.port}"
+    assert connection["live_url"] == f"ws://127.0.0.1:{system.port}/v1/live"
+    assert stat.S_IMODE((system.data_dir / "connection.json").stat().st_mode) == 0o600
+
+
+def test_the_system_is_ready_and_knows_its_tenants_but_nothing_was_published(system: Running) -> None:
+    assert system.get("/readyz")[0] == 200
+    assert system.get("/v1/sensors") == (200, {"items": [], "next": None})
+
+
+def test_the_operator_of_the_connection_file_reads_the_views_of_all_tenants(system: Running) -> None:
+    with psycopg.connect(system.connection["database_url"]) as connection:
+        rows = connection.execute("SELECT count(*) FROM stream_positions WHERE topic = 'readings'").fetchone()
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("SELECT * FROM weir.device_secret")
+
+    assert rows == (4,)  # partitions
+
+
+def test_each_role_has_a_database_login_of_its_own(system: Running) -> None:
+    def logins() -> set[str]:
+        rows = admin.execute("SELECT usename FROM pg_stat_activity WHERE backend_type = 'client backend'")
+        return {name for (name,) in rows}
+
+    environment = dict(line.split("=", 1) for line in (system.data_dir / "weir.env").read_text().splitlines())
+    with psycopg.connect(environment["WEIR_DATABASE_URL"], autocommit=True) as admin:
+        wanted = {"weir_reader_login", "weir_writer_login"}
+        assert wait_until(lambda: wanted <= logins(), PATIENCE_S)
+        assert "postgres" not in logins()
+
+
+def test_a_second_one_in_the_same_data_dir_is_refused(system: Running) -> None:
+    refused = weir("up", "--no-demo", "--data-dir", str(system.data_dir), "--port", str(pick_port()))
+
+    assert refused.returncode == 2
+    assert refused.stderr.strip() == (
+        f"weir: {system.data_dir} is in use by process {system.process.pid}; stop that one or choose another data dir"
+    )
+    assert system.get("/readyz")[0] == 200
+
+
+def test_a_port_in_use_is_named_before_anything_is_made(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = weir("up", "--no-demo", "--data-dir", str(tmp_path / "data"), "--port", str(port))
+
+    assert refused.returncode == 2
+    sentence = f"weir: port {port} on 127.0.0.1 is already in use; stop what uses it or choose another: weir up --port "
+    assert refused.stderr.startswith(sentence)
+    assert len(refused.stderr.splitlines()) == 1
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_killed_worker_is_replaced(system: Running) -> None:
+    killed = system.pid_of("worker")
+    os.kill(killed, signal.SIGKILL)
+
+    assert wait_until(lambda: "worker-1: was ended by SIGKILL" in system.log(), PATIENCE_S)
+    assert system.publish(("after worker", f"{DAY}T10:00:00.000Z", 1.0)) == 202
+    assert wait_until(lambda: system.values("after worker", DAY) == [1.0], PATIENCE_S)
+    assert system.pid_of("worker") != killed
+
+
+def test_a_killed_broker_comes_back_with_its_topics_and_the_stream_goes_on(system: Running) -> None:
+    bootstrap = system.connection["kafka_bootstrap"]
+    os.kill(system.pid_of("tansu"), signal.SIGKILL)
+    assert wait_until(lambda: "broker: was ended by SIGKILL" in system.log(), PATIENCE_S)
+
+    assert wait_until(lambda: system.publish(("after broker", f"{DAY}T11:00:00.000Z", 2.0)) == 202, PATIENCE_S)
+
+    assert wait_until(lambda: system.values("after broker", DAY) == [2.0], PATIENCE_S)
+    assert system.connection["kafka_bootstrap"] == bootstrap
+
+
+def test_a_killed_database_comes_back_and_the_stream_goes_on(system: Running) -> None:
+    postmaster = int((system.data_dir / "postgres" / "cluster" / "postmaster.pid").read_text().splitlines()[0])
+    os.kill(postmaster, signal.SIGKILL)
+    assert wait_until(lambda: "database: was ended by SIGKILL" in system.log(), PATIENCE_S)
+
+    assert wait_until(lambda: system.publish(("after database", f"{DAY}T12:00:00.000Z", 3.0)) == 202, PATIENCE_S)
+
+    assert wait_until(lambda: system.values("after database", DAY) == [3.0], PATIENCE_S)
+
+
+def test_ctrl_c_ends_every_process_and_a_second_start_continues(system: Running) -> None:
+    assert system.publish(("kept", f"{DAY}T13:00:00.000Z", 4.0)) == 202
+    assert wait_until(lambda: system.values("kept", DAY) == [4.0], PATIENCE_S)
+    before, tree = system.connection, system.tree()
+    assert len(tree) > 8  # weir up, database and its processes, broker, API, worker, jobs
+
+    took_s = system.interrupt()
+
+    assert system.process.returncode == 0
+    assert took_s < STOP_S
+    assert still_running(tree) == {}
+
+    ready_s = system.start("--no-demo").wait_until_ready()
+
+    assert system.connection == before
+    assert system.values("kept", DAY) == [4.0]
+    # What it takes when the machine does nothing else; three times that when it is busy with other tests.
+    assert ready_s < 10.0 or (os.getloadavg()[0] > 2.0 and ready_s < 30.0)
+
+
+def test_kill_9_leaves_no_process_and_the_next_start_recovers(system: Running) -> None:
+    tree = system.tree()
+    system.process.kill()
+    system.process.wait()
+
+    assert wait_until(lambda: not still_running(tree), STOP_S)
+
+    system.start("--no-demo").wait_until_ready()
+    assert system.values("kept", DAY) == [4.0]
+
+
+def test_a_damaged_data_dir_is_named_and_everything_ends(system: Running) -> None:
+    system.interrupt()
+    version = system.data_dir / "postgres" / "cluster" / "PG_VERSION"
+    version.rename(version.with_name("lost"))
+
+    refused = weir("up", "--no-demo", "--data-dir", str(system.data_dir), "--port", str(system.port))
+
+    assert refused.returncode == 2
+    assert "is damaged (PG_VERSION is missing); restore it from a backup" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+    version.with_name("lost").rename(version)
+    system.start("--no-demo").wait_until_ready()
+
+
+def test_stopping_it_while_it_starts_is_clean_too(tmp_path: Path) -> None:
+    running = Running(tmp_path / "data", pick_port(), tmp_path / "log").start("--no-demo")
+    assert wait_until(lambda: "schema" in running.log(), PATIENCE_S)
+    tree = running.tree()
+
+    took_s = running.interrupt()
+
+    assert running.process.returncode == 0
+    assert took_s < STOP_S
+    assert still_running(tree) == {}
+    assert "ready" not in running.log()
