@@ -6,177 +6,78 @@ was expected and how to mend it. Nothing here judges readings: that is `processo
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-SEVERITIES: Final = ("critical", "major", "minor", "warning", "info")
-BOUNDS: Final = ("above", "at_or_above", "below", "at_or_below")
-FUNCTIONS: Final = ("mean", "min", "max", "count", "range", "rate_per_hour")
-DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-TARGETS: Final = ("all", "sensor_id", "unit_id", "site_id", "unit_kind")
-MAX_WINDOW_MS: Final = 400 * 86_400_000
+from schemas.rule_model import (
+    BOUNDS,
+    DAYS,
+    FUNCTIONS,
+    MAX_WINDOW_MS,
+    SEVERITIES,
+    TARGETS,
+    Aggregate,
+    Attribute,
+    Bound,
+    Clear,
+    Combination,
+    Condition,
+    DegreeMinutes,
+    Exposure,
+    MeanKineticTemperature,
+    Number,
+    Rule,
+    RuleError,
+    Schedule,
+    Silence,
+    Span,
+    Target,
+    Threshold,
+    format_duration,
+    parse_duration_ms,
+    shown,
+)
+from schemas.rule_presets import PRESETS
 
-_UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000, "y": 31_536_000_000}
-_DURATION = re.compile(r"(?:\d+(?:ms|[smhdwy]))+")
-_DURATION_PART = re.compile(r"(\d+)(ms|[smhdwy])")
-_CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
+__all__ = [
+    "BOUNDS",
+    "DAYS",
+    "FUNCTIONS",
+    "MAX_WINDOW_MS",
+    "PRESETS",
+    "SEVERITIES",
+    "TARGETS",
+    "Aggregate",
+    "Attribute",
+    "Bound",
+    "Clear",
+    "Combination",
+    "Condition",
+    "DegreeMinutes",
+    "Exposure",
+    "MeanKineticTemperature",
+    "Number",
+    "Rule",
+    "RuleError",
+    "Schedule",
+    "Silence",
+    "Span",
+    "Target",
+    "Threshold",
+    "format_duration",
+    "parse_condition",
+    "parse_duration_ms",
+    "parse_rule",
+]
+
+_CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])|24:00")
 _MAX_NAME = 200
 _MAX_MEMBERS = 20
-
-
-class RuleError(ValueError):
-    """A rule document that cannot be used.
-
-    Args:
-        path: where in the document, such as `condition.clear.for`.
-        detail: what was found, what was expected, how to mend it.
-    """
-
-    def __init__(self, path: str, detail: str) -> None:
-        super().__init__(f"{path}: {detail}")
-        self.path = path
-        self.detail = detail
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """A number that a unit or site holds, read as of the reading's time."""
-
-    name: str
-    of: str
-
-
-Number = float | Attribute
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A comparison with a number; `kind` is one of `BOUNDS`."""
-
-    kind: str
-    number: Number
-
-    @property
-    def is_upper(self) -> bool:
-        """Whether greater values are worse."""
-        return self.kind in {"above", "at_or_above"}
-
-
-@dataclass(frozen=True, slots=True)
-class Clear:
-    """When a fired episode ends: the bound holds for `for_ms`. Without a bound: not violating."""
-
-    bound: Bound | None = None
-    for_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """A reading beyond a bound."""
-
-    bound: Bound
-    for_ms: int = 0
-    consecutive: int = 1
-    clear: Clear = Clear()
-    keep_firing_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Aggregate:
-    """A function of the readings in the window that ends at each reading."""
-
-    function: str
-    window_ms: int
-    bound: Bound
-    for_ms: int = 0
-    clear: Clear = Clear()
-    keep_firing_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Exposure:
-    """Cumulative time beyond a bound within a window."""
-
-    bound: Bound
-    budget_ms: int
-    within_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class DegreeMinutes:
-    """Cumulative excess over a bound, in degrees times minutes, within a window."""
-
-    bound: Bound
-    budget: float
-    within_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class MeanKineticTemperature:
-    """Mean kinetic temperature of the window that ends at each reading, in °C."""
-
-    bound: Bound
-    window_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """No reading for longer than `after_ms`."""
-
-    after_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Combination:
-    """Holds while any or all of its members hold."""
-
-    every: bool
-    members: tuple[Condition, ...]
-
-
-Condition = Threshold | Aggregate | Exposure | DegreeMinutes | MeanKineticTemperature | Silence | Combination
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Minutes of local time on some days of the week (0 = Monday), half open; past midnight when `end <= start`."""
-
-    days: frozenset[int]
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """When a rule judges, in local time."""
-
-    timezone: str
-    weekly: tuple[Span, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Which sensors a rule is for; `value` is empty for `all`."""
-
-    kind: str
-    value: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A parsed rule document."""
-
-    name: str
-    applies_to: Target
-    severity: str
-    condition: Condition
-    schedule: Schedule | None
-    effective_from_ms: int | None
+_MINUTES_A_DAY = 1440
 
 
 def parse_rule(document: object) -> Rule:
@@ -191,7 +92,7 @@ def parse_rule(document: object) -> Rule:
         raise RuleError(path="name", detail=f"expected 1 to {_MAX_NAME} printable characters; give the rule a name")
     severity = fields.get("severity")
     if severity not in SEVERITIES:
-        raise RuleError(path="severity", detail=f"found {_shown(severity)}, expected one of {', '.join(SEVERITIES)}")
+        raise RuleError(path="severity", detail=f"found {shown(severity)}, expected one of {', '.join(SEVERITIES)}")
     schedule = fields.get("schedule")
     return Rule(
         name,
@@ -210,53 +111,23 @@ def parse_condition(document: object, path: str) -> Condition:
         RuleError: the first part that cannot be used.
     """
     if not isinstance(document, Mapping):
-        raise RuleError(path, f"found {_shown(document)}, expected an object with a type")
+        raise RuleError(path, f"found {shown(document)}, expected an object with a type")
     kind = document.get("type")
     parse = _CONDITIONS.get(kind) if isinstance(kind, str) else None
     if parse is None:
-        raise RuleError(path=f"{path}.type", detail=f"found {_shown(kind)}, expected one of {', '.join(_CONDITIONS)}")
+        raise RuleError(path=f"{path}.type", detail=f"found {shown(kind)}, expected one of {', '.join(_CONDITIONS)}")
     return parse(document, path)
-
-
-def parse_duration_ms(text: object, path: str, *, least_ms: int = 0) -> int:
-    """A Prometheus style duration such as `1h30m`, in milliseconds.
-
-    Raises:
-        RuleError: it is none, or shorter than `least_ms`.
-    """
-    if not isinstance(text, str) or (text != "0" and not _DURATION.fullmatch(text)):
-        raise RuleError(path, f"found {_shown(text)}, expected a duration such as 30s, 15m, 4h or 30d, never negative")
-    total = sum(int(amount) * _UNIT_MS[unit] for amount, unit in _DURATION_PART.findall(text))
-    if not least_ms <= total <= MAX_WINDOW_MS:
-        raise RuleError(path, f"found {text}, expected {format_duration(least_ms)} to {format_duration(MAX_WINDOW_MS)}")
-    return total
-
-
-def format_duration(duration_ms: int) -> str:
-    """The shortest Prometheus style text of a duration."""
-    parts = []
-    for unit in ("d", "h", "m", "s", "ms"):
-        amount, duration_ms = divmod(duration_ms, _UNIT_MS[unit])
-        if amount:
-            parts.append(f"{amount}{unit}")
-    return "".join(parts) or "0s"
 
 
 def _object(document: object, path: str, known: set[str]) -> Mapping[str, Any]:
     if not isinstance(document, Mapping):
-        raise RuleError(path, f"found {_shown(document)}, expected an object")
+        raise RuleError(path, f"found {shown(document)}, expected an object")
     unknown = sorted(set(document) - known)
     if unknown:
         raise RuleError(
             path, f"unknown field {unknown[0]!r}, known are {', '.join(sorted(known))}; correct or remove it"
         )
     return document
-
-
-def _shown(value: object) -> str:
-    """What was found, bounded; rules hold no secrets."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"  # noqa: PLR2004
 
 
 def _target(document: object) -> Target:
@@ -269,7 +140,7 @@ def _target(document: object) -> Target:
             raise RuleError(path="applies_to.all", detail="expected true")
         return Target("all")
     if not isinstance(value, str) or not value:
-        raise RuleError(path=f"applies_to.{kind}", detail=f"found {_shown(value)}, expected an id")
+        raise RuleError(path=f"applies_to.{kind}", detail=f"found {shown(value)}, expected an id")
     return Target(kind, value)
 
 
@@ -281,21 +152,19 @@ def _effective_from(value: object) -> int | None:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise RuleError(
-            path="effective_from", detail=f"found {_shown(value)}, expected an RFC 3339 time with an offset"
-        )
-    return math.floor((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000)
+        raise RuleError(path="effective_from", detail=f"found {shown(value)}, expected an RFC 3339 time with an offset")
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
 def _number(value: object, path: str) -> Number:
     if isinstance(value, Mapping):
         fields = _object(value, path, {"attribute", "of"})
         name, of = fields.get("attribute"), fields.get("of", "unit")
-        if not isinstance(name, str) or not name or of not in {"unit", "site"}:
+        if not isinstance(name, str) or not name or of not in ("unit", "site"):
             raise RuleError(path, 'expected {"attribute": "<name>", "of": "unit" or "site"}')
         return Attribute(name, str(of))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise RuleError(path, f"found {_shown(value)}, expected a finite number or an attribute")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        raise RuleError(path, f"found {shown(value)}, expected a finite number or an attribute")
     return float(value)
 
 
@@ -331,16 +200,16 @@ def _require_other_side(clear: Bound, bound: Bound, path: str) -> None:
     if isinstance(clear.number, float) and isinstance(bound.number, float):
         beyond = clear.number > bound.number if bound.is_upper else clear.number < bound.number
         if beyond:
-            raise RuleError(
-                path, f"clears {clear.kind} {clear.number}, which is on the wrong side of {bound.kind} {bound.number}"
-            )
+            wrong = f"clears {clear.kind} {clear.number}, which is on the wrong side of {bound.kind} {bound.number}"
+            most = "most" if bound.is_upper else "least"
+            raise RuleError(path, f"{wrong}; use a number of at {most} {bound.number}")
 
 
 def _threshold(document: Mapping[str, Any], path: str) -> Threshold:
     fields = _object(document, path, {"type", *BOUNDS, "for", "consecutive", "clear", "keep_firing_for"})
     consecutive = fields.get("consecutive", 1)
     if isinstance(consecutive, bool) or not isinstance(consecutive, int) or not 1 <= consecutive <= 10_000:  # noqa: PLR2004
-        raise RuleError(path=f"{path}.consecutive", detail=f"found {_shown(consecutive)}, expected 1 to 10000 readings")
+        raise RuleError(path=f"{path}.consecutive", detail=f"found {shown(consecutive)}, expected 1 to 10000 readings")
     bound = _bound(fields, path)
     return Threshold(
         bound, _for_ms(fields, path), consecutive, _clear(fields, path, bound), _for_ms(fields, path, "keep_firing_for")
@@ -352,7 +221,7 @@ def _aggregate(document: Mapping[str, Any], path: str) -> Aggregate:
     function = fields.get("function")
     if function not in FUNCTIONS:
         raise RuleError(
-            path=f"{path}.function", detail=f"found {_shown(function)}, expected one of {', '.join(FUNCTIONS)}"
+            path=f"{path}.function", detail=f"found {shown(function)}, expected one of {', '.join(FUNCTIONS)}"
         )
     bound = _bound(fields, path)
     return Aggregate(
@@ -369,9 +238,8 @@ def _budget_and_within(fields: Mapping[str, Any], path: str) -> tuple[int, int]:
     budget = parse_duration_ms(fields.get("budget"), f"{path}.budget", least_ms=1)
     within = parse_duration_ms(fields.get("within", "30d"), f"{path}.within", least_ms=1000)
     if budget > within:
-        raise RuleError(
-            path=f"{path}.budget", detail=f"{format_duration(budget)} does not fit into {format_duration(within)}"
-        )
+        unfit = f"{format_duration(budget)} does not fit into {format_duration(within)}"
+        raise RuleError(path=f"{path}.budget", detail=f"{unfit}; shorten the budget or widen within")
     return budget, within
 
 
@@ -385,7 +253,7 @@ def _degree_minutes(document: Mapping[str, Any], path: str) -> DegreeMinutes:
     budget = _number(fields.get("budget"), f"{path}.budget")
     if isinstance(budget, Attribute) or budget <= 0:
         raise RuleError(
-            path=f"{path}.budget", detail=f"found {_shown(fields.get('budget'))}, expected degree-minutes above 0"
+            path=f"{path}.budget", detail=f"found {shown(fields.get('budget'))}, expected degree-minutes above 0"
         )
     within = parse_duration_ms(fields.get("within", "30d"), f"{path}.within", least_ms=1000)
     return DegreeMinutes(_bound(fields, path), budget, within)
@@ -407,12 +275,19 @@ def _combination(document: Mapping[str, Any], path: str) -> Combination:
     members = fields.get("conditions")
     if not isinstance(members, list) or not 1 <= len(members) <= _MAX_MEMBERS:
         raise RuleError(path=f"{path}.conditions", detail=f"expected a list of 1 to {_MAX_MEMBERS} conditions")
-    parsed = tuple(parse_condition(one, f"{path}.conditions[{n}]") for n, one in enumerate(members))
-    if any(isinstance(one, Silence | Combination) for one in parsed):
-        raise RuleError(
-            path=f"{path}.conditions", detail="silence and combinations cannot be members; make rules of their own"
-        )
-    return Combination(fields["type"] == "all_of", parsed)
+    return Combination(
+        fields["type"] == "all_of", tuple(_member(one, f"{path}.conditions[{n}]") for n, one in enumerate(members))
+    )
+
+
+def _member(document: object, path: str) -> Condition:
+    """A condition that may be part of a combination; asked before parsing it, so that nesting ends at the first."""
+    kind = document.get("type") if isinstance(document, Mapping) else None
+    nested = kind in ("any_of", "all_of", "silence")
+    condition = None if nested else parse_condition(document, path)
+    if condition is None or isinstance(condition, Combination):
+        raise RuleError(path, "silence and combinations cannot be members; make a rule of its own for it")
+    return condition
 
 
 def _preset(document: Mapping[str, Any], path: str) -> Condition:
@@ -420,7 +295,7 @@ def _preset(document: Mapping[str, Any], path: str) -> Condition:
     name = fields.get("name")
     expanded = PRESETS.get(name) if isinstance(name, str) else None
     if expanded is None:
-        raise RuleError(path=f"{path}.name", detail=f"found {_shown(name)}, expected one of {', '.join(PRESETS)}")
+        raise RuleError(path=f"{path}.name", detail=f"found {shown(name)}, expected one of {', '.join(PRESETS)}")
     return parse_condition(expanded, path)
 
 
@@ -436,61 +311,15 @@ _CONDITIONS: Final[dict[str, Callable[[Mapping[str, Any], str], Condition]]] = {
     "preset": _preset,
 }
 
-# Numbers and sources: docs/presets.md.
-PRESETS: Final[dict[str, Mapping[str, Any]]] = {
-    "food-code-4h": {"type": "threshold", "above": 5.0, "for": "4h"},
-    "food-code-6h": {
-        "type": "any_of",
-        "conditions": [
-            {"type": "threshold", "above": 5.0, "for": "6h"},
-            {"type": "threshold", "above": 21.0},
-        ],
-    },
-    "who-fridge": {
-        "type": "any_of",
-        "conditions": [
-            {"type": "threshold", "above": 8.0, "for": "10h"},
-            {"type": "threshold", "at_or_below": -0.5, "for": "1h"},
-        ],
-    },
-    "who-freezer": {"type": "threshold", "above": -15.0, "for": "1h"},
-    "who-shipping-type-1": {
-        "type": "any_of",
-        "conditions": [
-            {"type": "threshold", "at_or_above": 45.0, "for": "1h"},
-            {"type": "exposure", "at_or_above": 30.0, "budget": "10h", "within": "60d"},
-            {"type": "threshold", "at_or_below": -0.5, "for": "1h"},
-        ],
-    },
-    "usp-cold-chain": {
-        "type": "any_of",
-        "conditions": [
-            {"type": "threshold", "above": 15.0},
-            {"type": "exposure", "above": 8.0, "budget": "24h", "within": "30d"},
-            {"type": "mean_kinetic_temperature", "above": 8.0, "window": "24h"},
-            {"type": "threshold", "below": 2.0, "for": "1h"},
-        ],
-    },
-    "usp-room-temperature": {
-        "type": "any_of",
-        "conditions": [
-            {"type": "threshold", "above": 40.0},
-            {"type": "exposure", "above": 30.0, "budget": "24h", "within": "30d"},
-            {"type": "mean_kinetic_temperature", "above": 25.0, "window": "30d"},
-            {"type": "threshold", "below": 15.0, "for": "1h"},
-        ],
-    },
-}
-
 
 def _schedule(document: object) -> Schedule:
     fields = _object(document, "schedule", {"timezone", "weekly"})
     zone = fields.get("timezone", "UTC")
     try:
         ZoneInfo(str(zone))
-    except (ZoneInfoNotFoundError, ValueError) as exc:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
         raise RuleError(
-            path="schedule.timezone", detail=f"found {_shown(zone)}, expected a zone such as Europe/Berlin"
+            path="schedule.timezone", detail=f"found {shown(zone)}, expected a zone such as Europe/Berlin"
         ) from exc
     weekly = fields.get("weekly")
     if not isinstance(weekly, list) or not weekly:
@@ -504,13 +333,15 @@ def _span(document: object, path: str) -> Span:
     fields = _object(document, path, {"days", "from", "to"})
     days = fields.get("days", list(DAYS))
     if not isinstance(days, list) or not days or any(day not in DAYS for day in days):
-        raise RuleError(path=f"{path}.days", detail=f"found {_shown(days)}, expected a list of {', '.join(DAYS)}")
+        raise RuleError(path=f"{path}.days", detail=f"found {shown(days)}, expected a list of {', '.join(DAYS)}")
     start, end = (_minutes(fields.get(name), f"{path}.{name}") for name in ("from", "to"))
+    if start == _MINUTES_A_DAY:
+        raise RuleError(path=f"{path}.from", detail="found '24:00', expected a time before midnight such as 00:00")
     return Span(frozenset(DAYS.index(day) for day in days), start, end)
 
 
 def _minutes(value: object, path: str) -> int:
     if not isinstance(value, str) or not _CLOCK.fullmatch(value):
-        raise RuleError(path, f"found {_shown(value)}, expected a time of day such as 06:00 or 24:00")
+        raise RuleError(path, f"found {shown(value)}, expected a time of day such as 06:00 or 24:00")
     hours, minutes = value.split(":")
     return int(hours) * 60 + int(minutes)
