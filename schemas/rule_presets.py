@@ -30,6 +30,14 @@ PRESETS: Final[dict[str, Mapping[str, Any]]] = {
             {"type": "threshold", "at_or_below": -0.5, "for": "1h"},
         ],
     },
+    "who-shipping-type-2": {
+        "type": "any_of",
+        "conditions": [
+            {"type": "threshold", "at_or_above": 45.0, "for": "1h"},
+            {"type": "exposure", "at_or_above": 30.0, "budget": "10h", "within": "60d"},
+            {"type": "exposure", "at_or_above": 10.0, "budget": "20h", "within": "60d"},
+        ],
+    },
     "usp-cold-chain": {
         "type": "any_of",
         "conditions": [

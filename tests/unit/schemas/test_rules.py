@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -254,3 +255,9 @@ def test_deep_nesting_is_refused_and_does_not_end_the_process() -> None:
 
 def test_the_presets_are_plain_json() -> None:
     assert json.loads(json.dumps(PRESETS)) == PRESETS
+
+
+def test_every_preset_is_in_the_table_of_the_documentation() -> None:
+    table = (Path(__file__).parents[3] / "docs" / "presets.md").read_text(encoding="utf-8")
+
+    assert [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")] == list(PRESETS)
