@@ -1,13 +1,14 @@
-"""A second judge of rules, for tests: INTERFACES §6 read literally, reading by reading, nothing remembered or vectorised.
+"""A second judge of rules, for tests: INTERFACES §6 read literally, reading by reading, nothing vectorised.
 
-It shares no code with `processors.rules` but the plain data going in and out. Everything is recomputed from all readings
-each time it is needed, so it is slow and meant to be.
+It shares no code with `processors.rules` but the plain data going in and out. Everything but gaps is worked out from all
+readings each time it is needed, so it is slow and meant to be.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -49,22 +50,25 @@ class World:
     def value(self, i: int) -> float:
         return self.readings[i][2]
 
-    def gap(self, i: int) -> bool:
-        """Whether the pair (i - 1, i) is a gap."""
-        if i == 0:
-            return False
-        expected: float = 300_000
-        times = [at for at, _, _ in self.readings[: self.last_at(self.at(i)) + 1] if at > self.at(i) - DAY]
-        spacings = [b - a for a, b in pairwise(times)]
-        if self.declared_ms is not None:
-            expected = self.declared_ms
-        elif len(times) >= 4:
-            expected = statistics.median(spacings) or statistics.median([s for s in spacings if s] or [300_000])
-        return self.at(i) - self.at(i - 1) > 3 * expected
+    def __post_init__(self) -> None:
+        self.times = [at for at, _, _ in self.readings]
+        self.gaps: dict[int, bool] = {}
 
-    def last_at(self, moment: int) -> int:
-        """The last reading of a moment: all of them tell the rhythm."""
-        return max(i for i in range(len(self.readings)) if self.at(i) == moment)
+    def gap(self, i: int) -> bool:
+        """Whether the pair (i - 1, i) is a gap; asked for so often that the answer is kept."""
+        if i not in self.gaps:
+            self.gaps[i] = i > 0 and self.at(i) - self.at(i - 1) > 3 * self.expected(i)
+        return self.gaps[i]
+
+    def expected(self, i: int) -> float:
+        """The expected interval in the 24 h that end at reading i, all readings of its moment included."""
+        if self.declared_ms is not None:
+            return self.declared_ms
+        recent = self.times[bisect_right(self.times, self.at(i) - DAY) : bisect_right(self.times, self.at(i))]
+        if len(recent) < 4:
+            return 300_000
+        spacings = [b - a for a, b in pairwise(recent)]
+        return statistics.median(spacings) or statistics.median([s for s in spacings if s] or [300_000])
 
     def judges(self, rule: Rule, moment: int) -> bool:
         return in_schedule(rule.schedule, moment) and self.applies(rule.applies_to, moment)
