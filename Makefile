@@ -47,8 +47,9 @@ $(STAMP): pyproject.toml constraints.txt
 up: setup
 	@exec $(BIN)/weir up $(ARGS)
 
+# Tests of real servers mostly wait: three processes, each with servers of its own, halve the time on two cores.
 test: lint types layers
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: setup
 	@$(BIN)/ruff check .
