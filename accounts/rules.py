@@ -5,13 +5,12 @@ Runs as weir_reader inside a tenant's transaction; row-level security keeps it w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import psycopg
+from psycopg.types.json import Jsonb
 
 from accounts.provisioning import new_id
 from core.postgres import Connection
@@ -89,22 +88,16 @@ async def count_rules(connection: Connection) -> RuleCount:
 
 
 async def create_rule(
-    connection: Connection, tenant_id: str, document: Mapping[str, Any], effective_from: datetime | None, author: str
+    connection: Connection, document: Mapping[str, Any], effective_from: datetime | None, author: str
 ) -> str:
     """Record a rule's first version; it takes effect at `effective_from`, or when the transaction commits."""
     rule_id = new_id("rul")
-    cursor = await connection.execute(
-        "INSERT INTO weir.rule (rule_id, tenant_id) VALUES (%s, %s) RETURNING rule_no", (rule_id, tenant_id)
-    )
-    row = await cursor.fetchone()
-    assert row is not None  # noqa: S101 - RETURNING of one inserted row
-    await _record(connection, tenant_id, int(row[0]), 1, document, effective_from, author)
+    await _record(connection, rule_id, 1, document, effective_from, author)
     return rule_id
 
 
 async def change_rule(
     connection: Connection,
-    tenant_id: str,
     rule: RuleRow,
     document: Mapping[str, Any] | None,
     effective_from: datetime | None,
@@ -115,32 +108,24 @@ async def change_rule(
     Raises:
         ChangedMeanwhile: `rule` is not the newest version any more.
     """
-    try:
-        await _record(connection, tenant_id, rule.rule_no, rule.version + 1, document, effective_from, author)
-    except psycopg.errors.UniqueViolation as exc:
-        raise ChangedMeanwhile(rule.rule_id) from exc
+    if not await _record(connection, rule.rule_id, rule.version + 1, document, effective_from, author):
+        raise ChangedMeanwhile(rule.rule_id)
 
 
 async def _record(
     connection: Connection,
-    tenant_id: str,
-    rule_no: int,
+    rule_id: str,
     version: int,
     document: Mapping[str, Any] | None,
     effective_from: datetime | None,
     author: str,
-) -> None:
-    """One version and the work that it makes for stored readings."""
+) -> bool:
     cursor = await connection.execute(
-        "INSERT INTO weir.rule_version (rule_no, version, effective_from, document, recorded_by)"
-        " VALUES (%s, %s, date_trunc('milliseconds', coalesce(%s, clock_timestamp())), %s, %s) RETURNING effective_from",
-        (rule_no, version, effective_from, None if document is None else json.dumps(document), author),
+        "SELECT weir.record_rule(%s, %s, %s, %s, %s)",
+        (rule_id, version, effective_from, None if document is None else Jsonb(document), author),
     )
     row = await cursor.fetchone()
-    assert row is not None  # noqa: S101 - RETURNING of one inserted row
-    await connection.execute(
-        "INSERT INTO weir.rule_work (rule_no, tenant_id, from_at) VALUES (%s, %s, %s)", (rule_no, tenant_id, row[0])
-    )
+    return row is not None and bool(row[0])
 
 
 _SENSORS: Final = "SELECT sensor_no, sensor_id, unit, expected_interval_ms FROM weir.sensor WHERE "

@@ -68,9 +68,7 @@ async def create_rule(services: ServicesOfApp, principal: Writer, body: Body) ->
     async with tenant_transaction(services.pool, principal.tenant_id) as connection:
         await require_room(connection)
         warnings = await check(connection, rule, body)
-        rule_id = await rules.create_rule(
-            connection, principal.tenant_id, _kept(body), _moment(rule.effective_from_ms), principal.subject
-        )
+        rule_id = await rules.create_rule(connection, _kept(body), _moment(rule.effective_from_ms), principal.subject)
         row = await _require_rule(connection, rule_id)
     return _recorded(row, warnings, HTTPStatus.CREATED)
 
@@ -145,7 +143,7 @@ async def _record(
         detail = f"the rule has {MAX_VERSIONS} versions, the most kept; delete it and create it anew"
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too_many_versions", detail)
     try:
-        await rules.change_rule(connection, principal.tenant_id, row, document, effective_from, principal.subject)
+        await rules.change_rule(connection, row, document, effective_from, principal.subject)
     except ChangedMeanwhile as exc:
         detail = "the rule was changed at the same time; read it and try again"
         raise Problem(HTTPStatus.CONFLICT, "changed_meanwhile", detail) from exc

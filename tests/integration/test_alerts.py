@@ -36,7 +36,7 @@ def add_rule(
             tenant_transaction(pool, tenant.tenant_id) as connection,
         ):
             document = {"name": "rule", "applies_to": {"all": True}, "severity": "critical", "condition": condition}
-            return await rules.create_rule(connection, tenant.tenant_id, document, effective_from, "test")
+            return await rules.create_rule(connection, document, effective_from, "test")
 
     return asyncio.run(add())
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from api import models, rule_models
@@ -23,7 +25,7 @@ from tests.integration.api_scene import (
     serving,
     shown,
 )
-from tests.integration.servers import Database, Tenant, fresh_database
+from tests.integration.servers import Database, Tenant, fresh_database, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -158,6 +160,46 @@ class TestVersions:
             " ORDER BY 1",
             rule_id,
         ) == [(1, False), (2, True)]
+
+    def test_of_two_changes_at_once_one_is_409_and_can_be_tried_again(
+        self, api: Client, url: str, database: Database, tenant: Tenant
+    ) -> None:
+        path = f"/v1/rules/{send(api, 'POST', '/v1/rules', RULE, status=201)['rule_id']}"
+        with (
+            psycopg.connect(database.admin_url) as blocking,
+            ThreadPoolExecutor(2) as threads,
+            client(url, tenant.api_key) as second,
+        ):
+            # Both have read version 1 before either may write.
+            blocking.execute("SELECT 1 FROM weir.rule FOR UPDATE")
+            changes = [
+                threads.submit(one.http.patch, path, json={"name": name}) for one, name in ((api, "a"), (second, "b"))
+            ]
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%%record_rule%%' AND wait_event_type = 'Lock'"
+            )
+            wait_until(lambda: database.query(waiting) == [(2,)], 10, "both to wait")
+            blocking.rollback()
+            answers = {change.result().status_code: change.result().json() for change in changes}
+
+        assert sorted(answers) == [200, 409]
+        assert answers[409]["code"] == "changed_meanwhile"
+        assert (api.get(path)["version"], api.get(path)["name"]) == (2, answers[200]["name"])
+        assert send(api, "PATCH", path, {"name": "c"})["version"] == 3
+
+    def test_a_rule_has_at_most_1_000_versions_and_can_still_be_deleted(self, api: Client, database: Database) -> None:
+        rule_id = send(api, "POST", "/v1/rules", RULE, status=201)["rule_id"]
+        database.query(
+            "INSERT INTO weir.rule_version (rule_no, version, effective_from, document, recorded_by)"
+            " SELECT rule_no, n, now(), document, 'test' FROM weir.rule JOIN weir.rule_version USING (rule_no),"
+            " generate_series(2, 1000) n WHERE rule_id = %s",
+            rule_id,
+        )
+
+        problem = send(api, "PATCH", f"/v1/rules/{rule_id}", {"severity": "info"}, status=422)
+
+        assert problem["code"] == "too_many_versions"
+        send(api, "DELETE", f"/v1/rules/{rule_id}", status=204)
 
     def test_pages_of_rules_are_walked_in_the_order_of_their_ids(self, api: Client) -> None:
         made = [send(api, "POST", "/v1/rules", RULE, status=201)["rule_id"] for _ in range(7)]
@@ -294,14 +336,26 @@ class TestAccess:
         assert refused(api, watching)["parameter"] == "applies_to.sensor_id"
         assert refused(api, {"rule": watching}, "/v1/rules/preview")["parameter"] == "applies_to.sensor_id"
 
+    def test_the_readers_login_can_record_a_version_by_its_function_and_for_its_tenant_only(
+        self, api: Client, database: Database, tenant: Tenant
+    ) -> None:
+        rule_id = send(api, "POST", "/v1/rules", RULE, status=201)["rule_id"]
+        record = "SELECT weir.record_rule(%s, %s, NULL, '{}', 'me')"
+        with psycopg.connect(database.reader_url, autocommit=True) as connection:
+            connection.execute("SET ROLE weir_reader")
+            assert connection.execute(record, (rule_id, 2)).fetchone() == (False,)  # no tenant
+            with pytest.raises(psycopg.errors.NotNullViolation):
+                connection.execute(record, ("rul_new", 1))
+            connection.execute("SELECT set_config('weir.tenant', %s, false)", (tenant.tenant_id,))
+            assert connection.execute(record, (rule_id, 3)).fetchone() == (False,)  # not the next
+            assert connection.execute(record, (rule_id, 2)).fetchone() == (True,)
+
     def test_a_key_that_may_only_read_can_preview_but_not_change(
         self, api: Client, database: Database, tenant: Tenant
     ) -> None:
         rule_id = send(api, "POST", "/v1/rules", RULE, status=201)["rule_id"]
         database.query("UPDATE weir.api_key SET scopes = '{read}' WHERE tenant_id = %s", tenant.tenant_id)
-        deadline = time.monotonic() + 10
-        while api.http.post("/v1/rules", json=RULE).status_code != 403:
-            assert time.monotonic() < deadline
+        wait_until(lambda: api.http.post("/v1/rules", json=RULE).status_code == 403, 10, "the lost scope")
 
         send(api, "PATCH", f"/v1/rules/{rule_id}", {"severity": "info"}, status=403)
         send(api, "DELETE", f"/v1/rules/{rule_id}", status=403)
@@ -409,6 +463,21 @@ class TestPreview:
 
         assert problem["code"] == "too_much_to_preview"
         assert problem["detail"] == "the rule applies to more than 200 sensors; narrow applies_to for the preview"
+
+    def test_more_readings_than_the_limit_are_refused_with_what_to_do(
+        self, api: Client, database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("a", "b"):
+            warm_sensor(database, tenant, name)
+        body = {"rule": RULE, "start": shown(START)}
+        monkeypatch.setattr("api.preview.MAX_READINGS", 22)  # 11 of each sensor
+        assert send(api, "POST", "/v1/rules/preview", body)["readings"] == 22
+        monkeypatch.setattr("api.preview.MAX_READINGS", 21)
+
+        problem = send(api, "POST", "/v1/rules/preview", body, status=422)
+
+        assert problem["code"] == "too_much_to_preview"
+        assert problem["detail"].endswith("narrow the range or applies_to")
 
     def test_thirty_days_of_a_reading_a_minute_take_less_than_a_second(
         self, api: Client, database: Database, tenant: Tenant

@@ -165,9 +165,9 @@ ALTER TABLE weir.rule_version ENABLE ROW LEVEL SECURITY;
 ALTER TABLE weir.alert_episode ENABLE ROW LEVEL SECURITY;
 ALTER TABLE weir.alert_history ENABLE ROW LEVEL SECURITY;
 ALTER TABLE weir.alert_note ENABLE ROW LEVEL SECURITY;
-CREATE POLICY own_rules ON weir.rule TO weir_reader USING (tenant_id = weir.current_tenant()) WITH CHECK (tenant_id = weir.current_tenant());
+CREATE POLICY own_rules ON weir.rule TO weir_reader USING (tenant_id = weir.current_tenant());
 CREATE POLICY own_rule_versions ON weir.rule_version TO weir_reader
-    USING (rule_no IN (SELECT r.rule_no FROM weir.rule r)) WITH CHECK (rule_no IN (SELECT r.rule_no FROM weir.rule r));
+    USING (rule_no IN (SELECT r.rule_no FROM weir.rule r));
 CREATE POLICY own_episodes ON weir.alert_episode TO weir_reader USING (tenant_id = weir.current_tenant());
 CREATE POLICY own_history ON weir.alert_history TO weir_reader
     USING (alert_id IN (SELECT e.alert_id FROM weir.alert_episode e));
@@ -183,8 +183,7 @@ GRANT SELECT ON weir.rule, weir.rule_version TO weir_writer;
 GRANT SELECT, INSERT, UPDATE ON weir.alert_episode, weir.notification TO weir_writer;
 GRANT SELECT, INSERT ON weir.alert_history TO weir_writer;
 GRANT SELECT, UPDATE ON weir.alert_note TO weir_writer;
-GRANT SELECT, INSERT ON weir.rule, weir.rule_version TO weir_reader;
-GRANT SELECT ON weir.alert_episode, weir.alert_note, weir.alert_history TO weir_reader;
+GRANT SELECT ON weir.rule, weir.rule_version, weir.alert_episode, weir.alert_note, weir.alert_history TO weir_reader;
 REVOKE EXECUTE ON FUNCTION weir.handle_alert FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION weir.handle_alert TO weir_reader;
 GRANT SELECT ON public.alert_episodes TO weir_operator;
@@ -203,7 +202,38 @@ CREATE TABLE weir.rule_work (
 );
 CREATE INDEX rule_work_open ON weir.rule_work (work_id) WHERE done_at IS NULL;
 ALTER TABLE weir.rule_work ENABLE ROW LEVEL SECURITY;
-CREATE POLICY own_work ON weir.rule_work TO weir_reader USING (tenant_id = weir.current_tenant()) WITH CHECK (tenant_id = weir.current_tenant());
+CREATE POLICY own_work ON weir.rule_work TO weir_reader USING (tenant_id = weir.current_tenant());
 CREATE POLICY all_work ON weir.rule_work TO weir_writer USING (true) WITH CHECK (true);
-GRANT SELECT, INSERT ON weir.rule_work TO weir_reader;
+GRANT SELECT ON weir.rule_work TO weir_reader;
 GRANT SELECT, INSERT, UPDATE, DELETE ON weir.rule_work TO weir_writer;
+
+-- A rule's next version and the work that it makes, for the current tenant; version 1 makes the rule, a document of NULL deletes
+-- it. Runs as owner: the reader writes nothing by itself. False: there is no such rule, or the version is not the next one.
+CREATE FUNCTION weir.record_rule(p_rule_id text, p_version integer, p_effective_from timestamptz, p_document jsonb, p_author text)
+RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+AS $$
+DECLARE
+    no integer;
+    effective timestamptz;
+BEGIN
+    IF p_version = 1 AND p_document IS NOT NULL THEN
+        INSERT INTO weir.rule (rule_id, tenant_id) VALUES (p_rule_id, weir.current_tenant()) RETURNING rule_no INTO no;
+    ELSE
+        -- Whoever comes second waits here, and then sees the first one's version.
+        SELECT r.rule_no INTO no FROM weir.rule r
+            WHERE r.rule_id = p_rule_id AND r.tenant_id = weir.current_tenant() FOR UPDATE;
+        PERFORM 1 FROM weir.rule_version v WHERE v.rule_no = no
+            HAVING max(v.version) = p_version - 1 AND bool_and(v.document IS NOT NULL);
+        IF NOT FOUND THEN
+            RETURN false;
+        END IF;
+    END IF;
+    effective := date_trunc('milliseconds', coalesce(p_effective_from, clock_timestamp()));
+    INSERT INTO weir.rule_version (rule_no, version, effective_from, document, recorded_by)
+        VALUES (no, p_version, effective, p_document, p_author);
+    INSERT INTO weir.rule_work (rule_no, tenant_id, from_at) VALUES (no, weir.current_tenant(), effective);
+    RETURN true;
+END $$;
+REVOKE EXECUTE ON FUNCTION weir.record_rule FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION weir.record_rule TO weir_reader;
