@@ -16,6 +16,9 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 from schemas.errors import Transient
 
 _BOOTSTRAP_MS = 5_000
+# A legal record has up to 1 MiB of value, and a stock broker's limit counts key, headers and batch as well. What is larger
+# should still arrive, so that it becomes a dead letter with its bytes rather than an error that only the device sees.
+_TOPIC_SETTINGS = {"max.message.bytes": str(8 * 1024 * 1024)}
 
 
 class Topic(StrEnum):
@@ -74,7 +77,8 @@ def ensure_topics(bootstrap: str, prefix: str, partitions: int, replication: int
 
 def _create(admin: KafkaAdminClient, name: str, partitions: int, replication: int) -> None:
     try:
-        admin.create_topics({name: {"num_partitions": partitions, "replication_factor": replication}})
+        settings = {"num_partitions": partitions, "replication_factor": replication, "configs": dict(_TOPIC_SETTINGS)}
+        admin.create_topics({name: settings})
     except TopicAlreadyExistsError:
         return  # another process was faster
 
