@@ -13,18 +13,12 @@ import pytest
 from ops.embedded.postgres import EmbeddedPostgres
 from sinks.timescale.migrate import Engine
 from tests.integration.api_scene import Client, add_sensor, api_settings, client, instant, new_tenant, serving, shown
+from tests.integration.rule_scene import send
 from tests.integration.servers import Database, Tenant, fresh_database, wait_until
 
 pytestmark = pytest.mark.integration
 
 START = instant("2026-10-01T12:00:00Z")
-
-
-def send(api: Client, method: str, path: str, document: Any = None, *, status: int = 200) -> Any:
-    """The body of an answer of this status."""
-    response = api.http.request(method, path, json=document)
-    assert response.status_code == status, response.text
-    return response.json() if response.content else None
 
 
 def at(minute: int) -> str:

@@ -14,6 +14,7 @@ from api import rule_models
 from tests.integration.api_scene import Client, api_settings, client, instant, new_tenant, serving, shown
 from tests.integration.conftest import Broker
 from tests.integration.publishing import ThirdPartyDevice, body, reading
+from tests.integration.rule_scene import send
 from tests.integration.servers import Database, WorkerProcess, wait_until
 
 pytestmark = pytest.mark.integration
@@ -27,13 +28,6 @@ RULE: dict[str, Any] = {
     "condition": TOO_WARM,
     "effective_from": "2026-01-01T00:00:00Z",
 }
-
-
-def send(api: Client, method: str, path: str, document: Any = None, *, status: int = 200) -> Any:
-    """The body of an answer of this status."""
-    response = api.http.request(method, path, json=document)
-    assert response.status_code == status, response.text
-    return response.json() if response.content else None
 
 
 def minutes(values: list[float], first: int = 0) -> bytes:

@@ -1,8 +1,7 @@
-"""`/v1/rules` over a real server: documents in versions, refusals that say how to mend them, previews over stored readings."""
+"""`/v1/rules` over a real server: documents in versions, refusals that say how to mend them, access."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -11,29 +10,22 @@ from typing import Any
 import psycopg
 import pytest
 
-from api import models, rule_models
+from api import rule_models
 from ops.embedded.postgres import EmbeddedPostgres
 from sinks.timescale.migrate import Engine
 from tests.integration.api_scene import (
     Client,
-    add_readings,
     add_sensor,
     api_settings,
     client,
     instant,
     new_tenant,
     serving,
-    shown,
 )
+from tests.integration.rule_scene import RULE, condition, refused, send, warm_sensor
 from tests.integration.servers import Database, Tenant, fresh_database, wait_until
 
 pytestmark = pytest.mark.integration
-
-START = instant("2026-10-01T12:00:00Z")
-TOO_WARM = {"type": "threshold", "above": 8.0, "for": "30m"}
-RULE: dict[str, Any] = {"name": "too warm", "applies_to": {"all": True}, "severity": "critical", "condition": TOO_WARM}
-# 9 °C from minute 10 to 40 are 30 proven minutes, 7 °C at 45 resolves.
-WARM = [4.0, 4.0, 9.0, 9.0, 9.5, 9.0, 9.0, 9.0, 9.0, 7.0, 4.0]
 
 
 @pytest.fixture(scope="module")
@@ -57,31 +49,6 @@ def tenant(database: Database) -> Tenant:
 def api(url: str, tenant: Tenant) -> Iterator[Client]:
     with client(url, tenant.api_key) as api:
         yield api
-
-
-def send(api: Client, method: str, path: str, document: Any = None, *, status: int = 200) -> Any:
-    """The body of an answer of this status."""
-    response = api.http.request(method, path, json=document)
-    assert response.status_code == status, response.text
-    return response.json() if response.content else None
-
-
-def refused(api: Client, document: Any, path: str = "/v1/rules") -> dict[str, Any]:
-    """The one part of a document that is wrong, and why."""
-    problem = send(api, "POST", path, document, status=422)
-    models.ProblemDetails.model_validate(problem)
-    [error] = problem["errors"]
-    return dict(error)
-
-
-def condition(**fields: Any) -> dict[str, Any]:
-    return {**RULE, "condition": fields}
-
-
-def warm_sensor(database: Database, tenant: Tenant, name: str = "air") -> str:
-    sensor_no, sensor_id = add_sensor(database, tenant, name)
-    add_readings(database, sensor_no, [(START + timedelta(minutes=5 * n), 0, v) for n, v in enumerate(WARM)])
-    return sensor_id
 
 
 class TestVersions:
@@ -361,142 +328,3 @@ class TestAccess:
         send(api, "DELETE", f"/v1/rules/{rule_id}", status=403)
         send(api, "POST", "/v1/rules/preview", {"rule": RULE})
         api.get(f"/v1/rules/{rule_id}")
-
-
-class TestPreview:
-    def test_it_gives_the_episodes_that_the_rule_would_have_opened(
-        self, api: Client, database: Database, tenant: Tenant
-    ) -> None:
-        sensor_id = warm_sensor(database, tenant)
-        add_sensor(database, tenant, "empty")
-
-        found = send(
-            api,
-            "POST",
-            "/v1/rules/preview",
-            {"rule": RULE, "start": shown(START), "end": shown(START + timedelta(hours=1))},
-        )
-
-        rule_models.Preview.model_validate(found)
-        assert (found["sensors"], found["readings"], found["truncated"]) == (2, 11, False)
-        assert found["items"] == [
-            {
-                "sensor_id": sensor_id,
-                "severity": "critical",
-                "status": "resolved",
-                "started_at": "2026-10-01T12:10:00.000Z",
-                "fired_at": "2026-10-01T12:40:00.000Z",
-                "resolved_at": "2026-10-01T12:45:00.000Z",
-                "peak": {"at": "2026-10-01T12:20:00.000Z", "value": 9.5},
-                "proven_seconds": 1800.0,  # 10 to 40
-                "possible_seconds": 2400.0,  # 5 to 45
-                "reason": None,
-            }
-        ]
-        assert api.get("/v1/alerts")["items"] == []
-
-    def test_it_judges_from_its_start_on_whatever_the_rules_effective_from(
-        self, api: Client, database: Database, tenant: Tenant
-    ) -> None:
-        warm_sensor(database, tenant)
-        # From minute 20: 20 to 40 are 20 proven minutes of the 30.
-        late: dict[str, Any] = {
-            "rule": {**RULE, "effective_from": "2999-01-01T00:00:00Z"},
-            "start": shown(START + timedelta(minutes=20)),
-        }
-        quicker = {**late["rule"], "condition": {**TOO_WARM, "for": "20m"}}
-
-        assert send(api, "POST", "/v1/rules/preview", late)["items"] == []
-        [found] = send(api, "POST", "/v1/rules/preview", {**late, "rule": quicker})["items"]
-        assert found["fired_at"] == "2026-10-01T12:40:00.000Z"
-
-    def test_windows_look_back_before_its_start(self, api: Client, database: Database, tenant: Tenant) -> None:
-        warm_sensor(database, tenant)
-        # At minute 45 the greatest value of the last half hour is the 9.5 of minute 20.
-        window = condition(type="aggregate", function="max", window="30m", above=9.2)
-
-        [found] = send(
-            api, "POST", "/v1/rules/preview", {"rule": window, "start": shown(START + timedelta(minutes=45))}
-        )["items"]
-
-        assert found["started_at"] == "2026-10-01T12:45:00.000Z"
-        assert found["peak"]["value"] == 9.5
-
-    def test_a_silence_that_goes_on_is_firing_at_the_end(self, api: Client, database: Database, tenant: Tenant) -> None:
-        warm_sensor(database, tenant)
-        silence = condition(type="silence", after="10m")
-        last = START + timedelta(minutes=50)
-
-        def items(minutes: int) -> list[dict[str, Any]]:
-            body = {"rule": silence, "start": shown(START), "end": shown(last + timedelta(minutes=minutes))}
-            return list(send(api, "POST", "/v1/rules/preview", body)["items"])
-
-        assert items(10) == []
-        [found] = items(11)
-        assert (found["status"], found["started_at"], found["resolved_at"]) == ("firing", shown(last), None)
-        assert found["fired_at"] == shown(last + timedelta(minutes=10))
-        assert found["peak"]["value"] is None
-
-    @pytest.mark.parametrize(
-        ("body", "parameter"),
-        [
-            ({}, "rule"),
-            ({"rule": RULE, "start": "yesterday"}, "start"),
-            ({"rule": RULE, "end": 7}, "end"),
-            ({"rule": RULE, "start": "2026-10-02T00:00:00Z", "end": "2026-10-01T00:00:00Z"}, "start"),
-            ({"rule": RULE, "until": "2026-10-01T00:00:00Z"}, "until"),
-        ],
-    )
-    def test_a_wrong_part_is_422_and_named(self, api: Client, body: dict[str, Any], parameter: str) -> None:
-        assert refused(api, body, "/v1/rules/preview")["parameter"] == parameter
-
-    def test_more_than_200_sensors_are_refused_with_what_to_do(
-        self, api: Client, database: Database, tenant: Tenant
-    ) -> None:
-        database.query(
-            "INSERT INTO weir.sensor (tenant_id, device_id, name) SELECT %s, %s, 's' || n FROM generate_series(1, 201) n",
-            tenant.tenant_id,
-            tenant.devices[0].device_id,
-        )
-
-        problem = send(api, "POST", "/v1/rules/preview", {"rule": RULE}, status=422)
-
-        assert problem["code"] == "too_much_to_preview"
-        assert problem["detail"] == "the rule applies to more than 200 sensors; narrow applies_to for the preview"
-
-    def test_more_readings_than_the_limit_are_refused_with_what_to_do(
-        self, api: Client, database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for name in ("a", "b"):
-            warm_sensor(database, tenant, name)
-        body = {"rule": RULE, "start": shown(START)}
-        monkeypatch.setattr("api.preview.MAX_READINGS", 22)  # 11 of each sensor
-        assert send(api, "POST", "/v1/rules/preview", body)["readings"] == 22
-        monkeypatch.setattr("api.preview.MAX_READINGS", 21)
-
-        problem = send(api, "POST", "/v1/rules/preview", body, status=422)
-
-        assert problem["code"] == "too_much_to_preview"
-        assert problem["detail"].endswith("narrow the range or applies_to")
-
-    def test_thirty_days_of_a_reading_a_minute_take_less_than_a_second(
-        self, api: Client, database: Database, tenant: Tenant
-    ) -> None:
-        sensor_no, sensor_id = add_sensor(database, tenant, "month")
-        # Warm for the first hour of each day: 60 pairs of a minute, so it fires each day.
-        rows = [(START + timedelta(minutes=n), 0, 9.0 if n % 1_440 < 61 else 4.0) for n in range(43_200)]
-        add_readings(database, sensor_no, rows)
-        body = {
-            "rule": {**RULE, "applies_to": {"sensor_id": sensor_id}},
-            "start": shown(START),
-            "end": shown(START + timedelta(days=30)),
-        }
-
-        took_s = []
-        for _ in range(3):
-            began = time.perf_counter()
-            found = send(api, "POST", "/v1/rules/preview", body)
-            took_s.append(time.perf_counter() - began)
-
-        assert (found["readings"], len(found["items"])) == (43_200, 30)
-        assert min(took_s) < 1.0
