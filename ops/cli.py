@@ -11,6 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import typer
 
@@ -50,8 +51,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _application(next((word for word in words if not word.startswith("-")), None))(words, prog_name="weir")
     except WeirError as error:
-        print(f"weir: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(_USAGE_OR_SETTINGS if isinstance(error, Misconfigured) else _FAILED) from None
+        _end(str(error), _USAGE_OR_SETTINGS if isinstance(error, Misconfigured) else _FAILED)
+    except ValueError as error:
+        # Settings that do not parse; pydantic is imported only by commands that have settings.
+        if type(error).__name__ != "ValidationError" or getattr(error, "title", "") != "Settings":
+            raise
+        _end(_explain_settings(error), _USAGE_OR_SETTINGS)
+
+
+def _end(sentence: str, code: int) -> NoReturn:
+    print(f"weir: {sentence}", file=sys.stderr, flush=True)
+    raise SystemExit(code) from None
+
+
+def _explain_settings(error: Any) -> str:  # noqa: ANN401 - pydantic's, which is not imported here
+    """Which settings are wrong and how, without their values: some are secrets."""
+    wrong = [f"WEIR_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()]
+    return f"{'; '.join(wrong)}; correct the environment or the file that WEIR_ENV_FILE names"
 
 
 def _application(wanted: str | None) -> typer.Typer:

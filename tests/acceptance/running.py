@@ -22,11 +22,10 @@ READY_S = 90.0
 STOP_S = 20.0
 
 
-def weir(*words: str, timeout_s: float = READY_S) -> subprocess.CompletedProcess[str]:
+def weir(*words: str, env_file: Path | None = None) -> subprocess.CompletedProcess[str]:
     """A `weir` command run to its end."""
-    return subprocess.run(
-        _command(*words), env=environment(), capture_output=True, text=True, timeout=timeout_s, check=False
-    )
+    environ = environment() if env_file is None else environment() | {"WEIR_ENV_FILE": str(env_file)}
+    return subprocess.run(_command(*words), env=environ, capture_output=True, text=True, timeout=READY_S, check=False)
 
 
 def environment() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -62,15 +63,25 @@ def test_the_operator_of_the_connection_file_reads_the_views_of_all_tenants(syst
 
 
 def test_each_role_has_a_database_login_of_its_own(system: Running) -> None:
-    def logins() -> set[str]:
-        rows = admin.execute("SELECT usename FROM pg_stat_activity WHERE backend_type = 'client backend'")
-        return {name for (name,) in rows}
+    server = json.loads((system.data_dir / "postgres" / "server.json").read_text())
+    url = f"postgresql://postgres:{server['superuser_password']}@127.0.0.1:{server['port']}/postgres"
+    others = "SELECT usename FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    with psycopg.connect(url, autocommit=True) as superuser:
+        logins = {name for (name,) in superuser.execute(others)}
 
-    environment = dict(line.split("=", 1) for line in (system.data_dir / "weir.env").read_text().splitlines())
-    with psycopg.connect(environment["WEIR_DATABASE_URL"], autocommit=True) as admin:
-        wanted = {"weir_reader_login", "weir_writer_login"}
-        assert wait_until(lambda: wanted <= logins(), PATIENCE_S)
-        assert "postgres" not in logins()
+    assert logins == {"weir_reader_login", "weir_writer_login"}  # the API; worker and jobs
+
+
+def test_the_doctor_finds_a_running_system_well_through_its_settings_file(system: Running) -> None:
+    assert wait_until(lambda: weir("doctor", env_file=system.data_dir / "weir.env").returncode == 0, PATIENCE_S)
+
+    said = weir("doctor", env_file=system.data_dir / "weir.env").stdout.splitlines()
+    assert {line[:3].strip() for line in said} == {"ok"}
+    subjects = [line.split()[1] for line in said]
+    assert subjects == [
+        *("settings", "database", "login", "clock", "schema", "workers", "alarms"),
+        *("broker", "topics", "lag"),
+    ]
 
 
 def test_a_second_one_in_the_same_data_dir_is_refused(system: Running) -> None:
