@@ -132,6 +132,12 @@ class TestClearing:
 
         assert fired(judged(condition, [9, 9, 7.75, 9, 9])) == []
 
+    def test_a_clear_bound_whose_attribute_is_absent_means_not_violating(self) -> None:
+        condition = {"type": "threshold", "above": 8, "clear": {"below": {"attribute": "calm", "of": "unit"}}}
+
+        assert fired(judged(condition, [9, 7, 5, 4], sensor=context(attribute=4.5))) == [("resolved", 0, 0, 3)]
+        assert fired(judged(condition, [9, 7, 5, 4])) == [("resolved", 0, 0, 1)]
+
 
 class TestVersions:
     HOT = rule({"type": "threshold", "above": 8})
@@ -160,6 +166,14 @@ class TestVersions:
 
         assert (minutes(one), one.severity, one.proven_ms) == (("firing", 0, 0, None), "minor", 3 * MINUTE)
 
+    def test_each_reading_of_a_carried_run_counts_by_its_own_version(self) -> None:
+        versions = [RuleVersion(0, self.HOT), RuleVersion(2 * MINUTE, rule({"type": "threshold", "above": 8.5}))]
+
+        # 8.2 violates the first version only: 0 to 1 and 1 to 2 are proven
+        [one] = judged(versions, [8.2, 8.2, 9, 5])
+
+        assert (minutes(one), one.proven_ms) == (("resolved", 0, 0, 3), 2 * MINUTE)
+
     def test_durations_start_at_the_version(self) -> None:
         # the pair from 1 to 2 min began half a minute before the version: half of it is possible
         [one] = judged([RuleVersion(90_000, self.HOT)], [9, 9, 9])
@@ -179,6 +193,11 @@ class TestVersions:
 
         assert (minutes(open_one), open_one.reason) == (("resolved", 0, 0, 2.5), "rule_deleted")
         assert (minutes(pending), pending.reason) == (("retracted", 0, None, None), "rule_deleted")
+
+    def test_what_is_recorded_later_for_the_same_moment_takes_its_place(self) -> None:
+        versions = [RuleVersion(0, self.HOT), RuleVersion(2 * MINUTE, None), RuleVersion(2 * MINUTE, self.HOT)]
+
+        assert fired(judged(versions, [9] * 4)) == [("firing", 0, 0, None)]
 
     def test_a_rule_with_no_version_yet_judges_nothing(self) -> None:
         assert judged([], [9, 9]) == []
@@ -218,6 +237,14 @@ class TestCombinations:
         # the first has fired at 2 and pends for the second, which holds from 3 to 5
         assert fired(found) == [("resolved", 0, 3, 5)]
         assert found[0].peak_value == 11.0
+
+    def test_a_budget_is_known_of_when_it_is_spent_and_moves_the_start_back(self) -> None:
+        exposure = {"type": "exposure", "above": 8, "budget": "3m", "within": "1h"}
+        members = [{"type": "threshold", "above": 10, "for": "10m"}, exposure]
+        found = judged({"type": "all_of", "conditions": members}, [9, 11, 11, 11])
+
+        # from minute 1 by the threshold; at 3 the budget is spent, by readings from minute 0 on
+        assert [minutes(one) for one in found] == [("retracted", 1, None, None), ("pending", 0, None, None)]
 
 
 def test_a_reading_one_year_ahead_does_not_mute_the_sensor() -> None:

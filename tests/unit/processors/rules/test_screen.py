@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -58,6 +59,18 @@ class TestTests:
         assert screen_of(MEAN).touched(rows([5.0], extremes=(4.0, 5.9))) == []
         assert screen_of(MEAN).touched(rows([5.0], extremes=(4.0, 6.5))) == [(1, 0)]
         assert screen_of(MEAN).touched(rows([5.0])) == [(1, 0)]
+
+    def test_a_budget_may_be_found_spent_by_a_reading_that_is_not_beyond_it(self) -> None:
+        exposure = {"type": "exposure", "above": 8, "budget": "10h", "within": "7d"}
+
+        assert screen_of(exposure).touched(rows([5.0], extremes=(4.0, 9.0))) == [(1, 0)]
+        assert screen_of(exposure).touched(rows([5.0], extremes=(4.0, 7.9))) == []
+
+    @pytest.mark.parametrize("function", ["count", "rate_per_hour"])
+    def test_what_readings_do_not_tell_by_their_values_is_always_judged(self, function: str) -> None:
+        aggregate = {"type": "aggregate", "function": function, "window": "1h", "above": 1000}
+
+        assert screen_of(aggregate).touched(rows([5.0], extremes=(5.0, 5.0))) == [(1, 0)]
 
     def test_a_combination_is_touched_by_any_member(self) -> None:
         both = screen_of({"type": "all_of", "conditions": [HOT, COLD]})

@@ -55,6 +55,8 @@ def test_the_version_in_force_at_the_deadline_judges() -> None:
 
     # deadlines 4, before the rule, and 13
     assert fired(judged_at(versions, minutes(1, 10, 20), [5] * 3)) == [("resolved", 10, 13, 20)]
+    # the reading at 4 is older than the rule, its deadline at 7 is not
+    assert fired(judged_at(versions, minutes(4, 10), [5] * 2)) == [("resolved", 4, 7, 10)]
 
 
 def test_deleting_the_rule_resolves_a_silence_at_that_moment() -> None:
@@ -67,6 +69,12 @@ def test_deleting_the_rule_resolves_a_silence_at_that_moment() -> None:
 
 def test_a_longer_wait_later_leaves_an_open_silence_open() -> None:
     versions = [RuleVersion(0, SILENT_3M), RuleVersion(minutes(7)[0], rule({"type": "silence", "after": "1h"}))]
+
+    assert fired(judged_at(versions, minutes(0, 20), [5, 5])) == [("resolved", 0, 3, 20)]
+
+
+def test_a_gap_past_the_deadlines_of_two_versions_fires_at_the_earlier_one() -> None:
+    versions = [RuleVersion(0, SILENT_3M), RuleVersion(minutes(7)[0], rule({"type": "silence", "after": "10m"}))]
 
     assert fired(judged_at(versions, minutes(0, 20), [5, 5])) == [("resolved", 0, 3, 20)]
 

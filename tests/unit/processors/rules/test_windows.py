@@ -138,6 +138,18 @@ class TestExposure:
 
         assert judged(exposure, [9, 9, *[SILENT] * 300, 9, 9]) == []
 
+    def test_time_outside_the_target_is_no_exposure(self) -> None:
+        exposure = {"type": "exposure", "above": 8, "budget": "3m", "within": "1h"}
+
+        # covered from minute 2 on: minutes 2 to 5 count
+        assert fired(judged(exposure, [9] * 7, sensor=context(covered_from_ms=2 * MINUTE))) == [("firing", 2, 5, None)]
+
+    def test_outside_the_schedule_a_spent_budget_does_not_hold(self) -> None:
+        exposure = {"type": "exposure", "above": 8, "budget": "3m", "within": "1h"}
+        schedule = {"weekly": [{"from": "00:00", "to": "00:05"}]}
+
+        assert fired(judged(exposure, [9] * 7, schedule=schedule)) == [("resolved", 0, 3, 5)]
+
 
 class TestDegreeMinutes:
     def test_the_mean_excess_of_both_ends_counts_for_each_pair(self) -> None:
