@@ -10,7 +10,12 @@ PYTHON := python3.13 python3.12 python3.11 python3
 ARGS :=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export PIP_REQUIRE_VIRTUALENV :=
+export PIP_USER := 0
+
+# A Python that was removed or replaced under .venv is set up again as well.
+ifneq ($(shell $(BIN)/python -c 'print("runs")' 2>/dev/null),runs)
+.PHONY: $(STAMP)
+endif
 
 .PHONY: help setup up test lint types layers unit integration constraints clean
 
@@ -37,8 +42,12 @@ $(STAMP): pyproject.toml constraints.txt
 	elif [ -z "$$python" ]; then \
 	  echo "setup: no Python 3.11 or newer among $(PYTHON); install one, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; \
 	fi; \
-	echo "setup: $$("$$python" --version) in $(VENV); the first time takes a minute or two"; \
-	"$$python" -m venv --clear $(VENV); \
+	if [ -e "$@" ] && $(BIN)/python -c '' 2>/dev/null; then \
+	  echo "setup: what is needed has changed; installing that"; \
+	else \
+	  echo "setup: $$("$$python" --version) in $(VENV); the first time takes a minute or two"; \
+	  "$$python" -m venv --clear $(VENV); \
+	fi; \
 	$(BIN)/python -m pip install --progress-bar $$bar -c constraints.txt -e '.[dev]'; \
 	touch "$@"; \
 	echo "setup: done"
