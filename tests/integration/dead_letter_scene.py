@@ -70,7 +70,7 @@ class Command:
     def __call__(self, *words: str | int) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
         settings = {"WEIR_DATABASE_URL": self.database_url, "WEIR_KAFKA_BOOTSTRAP": self.bootstrap}
-        return subprocess.run(  # noqa: S603 - our own program
+        return subprocess.run(
             [sys.executable, "-m", "ops.cli", "dead-letters", *map(str, words)],
             env=environment | settings,
             capture_output=True,

@@ -35,7 +35,7 @@ def empty_url(postgres: EmbeddedPostgres) -> Iterator[str]:
 
 def weir_migrate(url: str, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
-    return subprocess.run(  # noqa: S603 - our own program
+    return subprocess.run(
         [sys.executable, "-m", "ops.cli", "migrate", *words],
         env=environment | {"WEIR_DATABASE_URL": url} | settings,
         capture_output=True,

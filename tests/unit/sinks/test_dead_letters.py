@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas.errors import Reason
@@ -16,7 +17,7 @@ class FakeRecord:
     timestamp: int = 0
     key: bytes | None = None
     value: bytes | None = None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def refusals(count: int, device_id: str = "dev_a", tenant_id: str | None = "ten_a", first: int = 0) -> list[Refusal]:
