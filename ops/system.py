@@ -318,7 +318,16 @@ class System:
     def _simulator(self) -> Service:
         # Devices of its own: what a person publishes as the demo device stays apart. One reading every ten seconds and
         # sensor, on a fixed grid: the day that is published again at each start are duplicates, which nobody is billed for.
-        words = ["simulate", "--data-dir", str(self._options.data_dir), "--own-devices", "--devices", "6", "--rate", "1.8"]
+        words = [
+            "simulate",
+            "--data-dir",
+            str(self._options.data_dir),
+            "--own-devices",
+            "--devices",
+            "6",
+            "--rate",
+            "1.8",
+        ]
         words += ["--backfill", "24h"]
         return self._role("simulator", words, DatabaseRole.OWNER)
 
