@@ -63,11 +63,12 @@ def ensure_topics(bootstrap: str, prefix: str, partitions: int, replication: int
     """
     admin = _admin(bootstrap)
     try:
-        existing = set(admin.list_topics())
-        for topic in Topic:
-            name = topic_name(prefix, topic)
-            if name not in existing:
-                _create(admin, name, partitions, replication)
+        missing = sorted({topic_name(prefix, topic) for topic in Topic} - set(admin.list_topics()))
+        for name in missing:
+            _create(admin, name, partitions, replication)
+        if missing:
+            # Created is not yet usable: metadata and leaders follow, on Apache Kafka sometimes seconds later.
+            admin.wait_for_topics(missing)
     except (KafkaError, OSError) as exc:
         msg = f"topics could not be created at {bootstrap}: {type(exc).__name__}"
         raise Transient(msg) from exc
