@@ -95,13 +95,13 @@ def fill_topic(
 class _Confluent:
     """confluent-kafka where it is installed: it fills the topic several times faster."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, linger_ms: int = 50) -> None:
         from confluent_kafka import Producer
 
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
-                "linger.ms": 50,
+                "linger.ms": linger_ms,
                 "batch.size": 500_000,
                 "queue.buffering.max.messages": 500_000,
             }

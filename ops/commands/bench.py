@@ -38,6 +38,17 @@ def register(app: typer.Typer) -> None:
 
         _print(growth_bench.run((largest // 100, largest // 10, largest), pg_root))
 
+    @bench.command()
+    def rules(
+        messages: Annotated[int, typer.Option(help="One-reading messages per drained backlog.")] = 300_000,
+        latency_seconds: Annotated[int, typer.Option(help="How long the paced stream lasts.")] = 60,
+        pg_root: PgRoot = None,
+    ) -> None:
+        """What rules cost beside the same readings without, what many rules need, how soon an episode is committed."""
+        from bench import rules as rules_bench
+
+        _print(rules_bench.run(messages, latency_seconds, pg_root))
+
 
 def _print(lines: Iterable[dict[str, object]]) -> None:
     for line in lines:

@@ -134,8 +134,9 @@ class Position:
 class BatchTransaction:
     """An open transaction whose position has already moved; effects are methods."""
 
-    def __init__(self, connection: Connection, frontier_ms: int, generation: int) -> None:
+    def __init__(self, connection: Connection, position: Position, frontier_ms: int, generation: int) -> None:
         self.connection = connection
+        self.position = position
         self.frontier_ms = frontier_ms
         self.generation = generation
 
@@ -341,4 +342,4 @@ async def batch_transaction(pool: Pool, position: Position) -> AsyncIterator[Bat
         if row is None:
             msg = f"{position.topic}/{position.partition} is no longer at offset {position.expected}"
             raise Fenced(msg)
-        yield BatchTransaction(connection, *row)
+        yield BatchTransaction(connection, position, *row)

@@ -1,21 +1,26 @@
-"""The rules of all tenants as workers hold them: parsed versions, and which sensors each could be for.
+"""The rules of all tenants as workers hold them: parsed versions, and by what they watch.
 
-Loaded anew whenever a batch's own transaction shows a newer rules generation, so no batch is judged by old rules.
+Looked at anew whenever a batch's own transaction shows a newer rules generation, so no batch is judged by old rules.
+Versions never change once recorded, so only what is new is fetched and parsed, in slices between which others may run.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import structlog
 
 from core.postgres import Connection
 from processors.rules.model import RuleVersion
-from schemas.rules import RuleError, Silence, parse_rule
+from schemas.rules import Condition, RuleError, Silence, parse_rule
 
 log = structlog.get_logger()
+
+_SLICE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,49 +38,90 @@ class BookedRule:
             version.rule is not None and isinstance(version.rule.condition, Silence) for version in self.versions
         )
 
+    @property
+    def watched(self) -> set[tuple[str, str]]:
+        """The kinds and ids of all targets that any version has."""
+        targets = (version.rule.applies_to for version in self.versions if version.rule is not None)
+        return {(target.kind, target.value) for target in targets}
+
 
 @dataclass(slots=True)
 class RuleBook:
     """Rules by tenant, as of one generation."""
 
     generation: int = -1
-    # The catalogue's generation at the last look, which every batch knows without asking.
-    seen_generation: int = -1
     by_tenant: dict[str, list[BookedRule]] = field(default_factory=dict)
+    # What the last refresh found new or changed.
+    changed: list[BookedRule] = field(default_factory=list)
+    _newest_version: dict[int, int] = field(default_factory=dict)
+    _by_number: dict[int, BookedRule] = field(default_factory=dict)
+    _by_target: dict[tuple[str, str, str], list[BookedRule]] = field(default_factory=dict)
+    # One object for all rules that say the same: most of a hundred thousand do.
+    _conditions: dict[Condition, Condition] = field(default_factory=dict)
 
     def rules_of(self, tenant_id: str) -> Sequence[BookedRule]:
         """The tenant's rules."""
         return self.by_tenant.get(tenant_id, ())
 
+    def watching(self, tenant_id: str, kind: str, value: str) -> Sequence[BookedRule]:
+        """The tenant's rules of which some version has this target."""
+        return self._by_target.get((tenant_id, kind, value), ())
+
+    def rule(self, rule_no: int) -> BookedRule | None:
+        """A rule by its number."""
+        return self._by_number.get(rule_no)
+
     async def refresh(self, connection: Connection) -> bool:
-        """Load what changed; True if anything did."""
+        """Load what changed; True if the generation moved, whether by rules or by what they apply to."""
         cursor = await connection.execute("SELECT rules_generation FROM weir.catalog_generation")
         row = await cursor.fetchone()
         generation = 0 if row is None else int(row[0])
         if generation == self.generation:
             return False
-        rows = await connection.execute(
-            "SELECT r.rule_no, r.tenant_id, (extract(epoch FROM v.effective_from) * 1000)::bigint, v.document"
-            " FROM weir.rule r JOIN weir.rule_version v USING (rule_no) ORDER BY r.rule_no, v.version"
-        )
-        versions: dict[tuple[int, str], list[RuleVersion]] = defaultdict(list)
-        for rule_no, tenant_id, effective_ms, document in await rows.fetchall():
-            version = _parsed(rule_no, effective_ms, document)
-            if version is not None:
-                versions[rule_no, tenant_id].append(version)
-        self.by_tenant = defaultdict(list)
-        for (rule_no, tenant_id), known in versions.items():
-            self.by_tenant[tenant_id].append(BookedRule(rule_no, tenant_id, tuple(known)))
+        cursor = await connection.execute("SELECT rule_no, max(version) FROM weir.rule_version GROUP BY rule_no")
+        newest: dict[int, int] = dict(await cursor.fetchall())
+        known = self._newest_version
+        stale = sorted(number for number, version in newest.items() if known.get(number) != version)
+        self.changed = []
+        for first in range(0, len(stale), _SLICE):
+            self.changed += await self._load(connection, stale[first : first + _SLICE])
+            await asyncio.sleep(0)
+        self._by_number |= {booked.rule_no: booked for booked in self.changed}
+        self._newest_version = newest
+        if self.changed:
+            self._sort_rules()
         self.generation = generation
         return True
 
+    async def _load(self, connection: Connection, rule_nos: list[int]) -> list[BookedRule]:
+        cursor = await connection.execute(
+            "SELECT r.rule_no, r.tenant_id, (extract(epoch FROM v.effective_from) * 1000)::bigint, v.document"
+            " FROM weir.rule r JOIN weir.rule_version v USING (rule_no) WHERE r.rule_no = ANY (%s)"
+            " ORDER BY r.rule_no, v.version",
+            (rule_nos,),
+        )
+        found = []
+        for (rule_no, tenant_id), rows in groupby(await cursor.fetchall(), lambda row: (row[0], row[1])):
+            versions = [self._parsed(rule_no, effective_ms, document) for _, _, effective_ms, document in rows]
+            found.append(BookedRule(rule_no, tenant_id, tuple(one for one in versions if one is not None)))
+        return found
 
-def _parsed(rule_no: int, effective_ms: int, document: object) -> RuleVersion | None:
-    """One bad rule never stops another: it is left out and named."""
-    if document is None:
-        return RuleVersion(effective_ms, None)
-    try:
-        return RuleVersion(effective_ms, parse_rule(document))
-    except RuleError as exc:
-        log.warning("rule.unusable", rule_no=rule_no, problem=str(exc))
-        return None
+    def _parsed(self, rule_no: int, effective_ms: int, document: object) -> RuleVersion | None:
+        """One bad rule never stops another: it is left out and named."""
+        if document is None:
+            return RuleVersion(effective_ms, None)
+        try:
+            rule = parse_rule(document)
+        except RuleError as exc:
+            log.warning("rule.unusable", rule_no=rule_no, problem=str(exc))
+            return None
+        condition = self._conditions.setdefault(rule.condition, rule.condition)
+        return RuleVersion(effective_ms, replace(rule, condition=condition))
+
+    def _sort_rules(self) -> None:
+        by_tenant, by_target = defaultdict(list), defaultdict(list)
+        for booked in self._by_number.values():
+            by_tenant[booked.tenant_id].append(booked)
+            for kind, value in booked.watched:
+                by_target[booked.tenant_id, kind, value].append(booked)
+        self.by_tenant, self._by_target = dict(by_tenant), dict(by_target)

@@ -1,13 +1,14 @@
 """Rules on the hot path: after the readings are stored, judge the pairs for which anything could have changed.
 
 Most readings change nothing: a live reading within bounds, of a sensor without an open episode. The screen finds the rest
-with comparisons only; those pairs are judged again from stored readings, in the same transaction, so an episode commits
-with the reading that caused it.
+with comparisons of whole columns; those pairs are judged again from stored readings, in the same transaction, so an
+episode commits with the reading that caused it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +16,20 @@ from numpy.typing import NDArray
 
 from core.postgres import Connection
 from processors.rules.model import SensorContext
-from schemas.rules import Attribute, Combination, Condition, Rule, Silence, Target, Threshold
+from schemas.rules import Attribute, Target
 from sinks.timescale import binary
 from sinks.timescale.writer import BatchTransaction
 from streams.readings import Stored
 from streams.rules import episodes
 from streams.rules.book import BookedRule, RuleBook
 from streams.rules.episodes import Pair
-from streams.rules.judging import Moment, Touched, rejudge
+from streams.rules.judging import Moment, Task, Touched, rejudge_all
+from streams.rules.recent import RecentExtremes, SensorColumns
+from streams.rules.screening import Screening, has_stand_in, takes_over_between
+
+_NEVER_MS = int(np.iinfo(np.int64).min)
+# No reading is older: times before 2010 are refused.
+_EARLIEST_MS = 1_262_304_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,7 @@ class KnownSensor:
     unit_id: str | None
     site_id: str | None
     declared_interval_ms: int | None
+    tenant_id: str
 
     def covered_by(self, target: Target) -> bool:
         """Whether a rule for this target watches the sensor."""
@@ -49,71 +57,121 @@ class KnownSensor:
                 return False
 
 
-@dataclass(frozen=True, slots=True)
-class SensorRows:
-    """The changed readings of one sensor within a batch."""
-
-    sensor_no: int
-    tenant_id: str
-    touched: Touched
-    least: float
-    greatest: float
-    # The newest stored time before the batch, and whether any of the rows is not newer.
-    newest_ms: int
-    has_late: bool
-
-
 class EvaluateRules:
-    """The effect that turns stored readings into episodes."""
+    """The effect that turns stored readings into episodes. Batches of several partitions may be under way at once."""
 
     def __init__(self, alerts_topic: str) -> None:
         self._topic = alerts_topic
         self._book = RuleBook()
+        self._seen_generation = -1
         self._sensors: dict[int, KnownSensor] = {}
+        self._screening = Screening()
+        self._recent = RecentExtremes()
+        # When versions of rules with stand-ins take over, sorted.
+        self._takeovers: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._last_deletion_ms = _NEVER_MS
+        self._learning = asyncio.Lock()
 
     async def apply(self, transaction: BatchTransaction, stored: Stored) -> None:
         """Judge what the batch touched."""
         connection = transaction.connection
-        if transaction.generation != self._book.seen_generation:
-            if await self._book.refresh(connection):
-                self._sensors.clear()
-            self._book.seen_generation = transaction.generation
-        groups = [group for group in _by_sensor(stored) if self._book.rules_of(group.tenant_id)]
-        if not groups:
+        async with self._learning:
+            await self._follow_rules(connection, transaction.generation)
+            batch = columns_of(stored)
+            self._recent.follow(transaction.position, batch.sensor_no)
+            if not len(batch.sensor_no) or not self._book.by_tenant:
+                return
+            await self._meet_sensors(connection, batch.sensor_no)
+        await self._recent.remember(connection, batch, sorted(self._screening.windows_ms))
+        touched = self._screening.touched(batch, self._recent) | self._taken_over(batch)
+        touched |= await episodes.open_pairs(connection, batch.sensor_no, batch.sensor_no[batch.has_late])
+        if touched:
+            moment = Moment(stored.received_ms, self._topic)
+            await episodes.lock_sensors(connection, sorted({sensor_no for sensor_no, _ in touched}))
+            await rejudge_all(connection, list(self._tasks(batch, sorted(touched))), moment)
+
+    async def _follow_rules(self, connection: Connection, generation: int) -> None:
+        if generation == self._seen_generation:
             return
-        await self._learn_sensors(connection, groups)
-        numbers = np.array([group.sensor_no for group in groups], dtype=np.int32)
-        open_pairs = await episodes.open_pairs(connection, numbers)
-        moment = Moment(stored.received_ms, self._topic)
-        for group in groups:
-            await self._judge_sensor(connection, group, open_pairs, moment)
+        if await self._book.refresh(connection):
+            await self._meet_again(connection)
+            self._takeovers, self._last_deletion_ms = _takeovers(self._book)
+        self._seen_generation = generation
 
-    async def _judge_sensor(
-        self, connection: Connection, group: SensorRows, open_pairs: set[tuple[int, int]], moment: Moment
-    ) -> None:
-        sensor = self._sensors[group.sensor_no]
-        is_locked = False
-        for booked in self._book.rules_of(group.tenant_id):
-            is_open = (group.sensor_no, booked.rule_no) in open_pairs
-            if not (is_open or _may_change(booked, group, sensor)):
-                continue
-            if not is_locked:
-                await episodes.lock_sensor(connection, group.sensor_no)
-                is_locked = True
-            pair = Pair(group.tenant_id, group.sensor_no, booked.rule_no)
-            await rejudge(connection, pair, booked, context_of(sensor), group.touched, moment)
-
-    async def _learn_sensors(self, connection: Connection, groups: list[SensorRows]) -> None:
-        unknown = [group.sensor_no for group in groups if group.sensor_no not in self._sensors]
+    async def _meet_sensors(self, connection: Connection, sensor_no: NDArray[np.int32]) -> None:
+        """Screen the pairs of sensors that were not met before."""
+        unknown = [number for number in sensor_no.tolist() if number not in self._sensors]
         if unknown:
-            self._sensors |= await load_sensors(connection, unknown)
+            met = await load_sensors(connection, unknown)
+            self._screening.add((number, booked) for number, one in met.items() for booked in self._rules_for(one))
+            self._sensors |= met
+
+    async def _meet_again(self, connection: Connection) -> None:
+        """Rules or what they apply to changed: screen what that adds. What it takes away is judged in vain, if at all."""
+        if not self._sensors:
+            return
+        met = await load_sensors(connection, list(self._sensors))
+        changed = {booked.rule_no for booked in self._book.changed}
+        self._screening.add(
+            (number, booked)
+            for number, one in met.items()
+            for booked in (self._rules_for(one) if changed or one != self._sensors.get(number) else ())
+            if booked.rule_no in changed or one != self._sensors.get(number)
+        )
+        self._sensors = met
+
+    def _rules_for(self, sensor: KnownSensor) -> list[BookedRule]:
+        """The rules of which any version covers the sensor."""
+        ids = (("sensor_id", sensor.sensor_id), ("unit_id", sensor.unit_id), ("site_id", sensor.site_id))
+        watched = [("all", ""), *((kind, value) for kind, value in ids if value is not None)]
+        found = {
+            booked.rule_no: booked
+            for kind, value in watched
+            for booked in self._book.watching(sensor.tenant_id, kind, value)
+        }
+        return list(found.values())
+
+    def _taken_over(self, batch: SensorColumns) -> set[tuple[int, int]]:
+        """Pairs of which a version takes over between the newest reading before the batch and its last one."""
+        before, until = (
+            np.searchsorted(self._takeovers, one, side="right") for one in (batch.newest_ms, batch.last_ms)
+        )
+        may_be = (before < until) | (batch.newest_ms < self._last_deletion_ms)
+        places = np.flatnonzero(may_be & (batch.newest_ms != _NEVER_MS))
+        return {
+            (int(batch.sensor_no[place]), booked.rule_no)
+            for place in places.tolist()
+            for booked in self._rules_for(self._sensors[int(batch.sensor_no[place])])
+            if takes_over_between(booked, int(batch.newest_ms[place]), int(batch.last_ms[place]))
+        }
+
+    def _tasks(self, batch: SensorColumns, touched: Sequence[tuple[int, int]]) -> Iterator[Task]:
+        places = np.searchsorted(batch.sensor_no, [sensor_no for sensor_no, _ in touched]).tolist()
+        for (sensor_no, rule_no), place in zip(touched, places, strict=True):
+            sensor, booked = self._sensors[sensor_no], self._book.rule(rule_no)
+            if booked is None or not booked.versions:
+                continue
+            newest_ms = int(batch.newest_ms[place])
+            # A sensor's first readings begin its history, and nothing is later than what is not late.
+            idle_ms = None if batch.has_late[place] else max(newest_ms, _EARLIEST_MS)
+            where = Touched(int(batch.first_ms[place]), int(batch.last_ms[place]), idle_ms)
+            yield Task(Pair(sensor.tenant_id, sensor_no, rule_no), booked, context_of(sensor), where)
+
+
+def _takeovers(book: RuleBook) -> tuple[NDArray[np.int64], int]:
+    """When versions of rules with stand-ins begin, sorted; and the last time at which a rule is deleted."""
+    every = [booked for rules in book.by_tenant.values() for booked in rules]
+    begins = {version.effective_from_ms for booked in every if has_stand_in(booked) for version in booked.versions}
+    deleted = (one.effective_from_ms for booked in every for one in booked.versions if one.rule is None)
+    return np.array(sorted(begins), np.int64), max(deleted, default=_NEVER_MS)
 
 
 async def load_sensors(connection: Connection, sensor_nos: list[int]) -> dict[int, KnownSensor]:
     """What rules ask of these sensors."""
     binary.register(connection)
     cursor = await connection.execute(
-        "SELECT sensor_no, sensor_id, unit_id, site_id, expected_interval_ms FROM weir.sensor WHERE sensor_no = ANY (%s)",
+        "SELECT sensor_no, sensor_id, unit_id, site_id, expected_interval_ms, tenant_id FROM weir.sensor"
+        " WHERE sensor_no = ANY (%s)",
         (binary.Int4Array(np.array(sensor_nos, dtype=np.int32)),),
     )
     return {row[0]: KnownSensor(*row[1:]) for row in await cursor.fetchall()}
@@ -131,53 +189,28 @@ def context_of(sensor: KnownSensor) -> SensorContext:
     return SensorContext(sensor.declared_interval_ms, applies, attribute)
 
 
-def _by_sensor(stored: Stored) -> Iterator[SensorRows]:
+def columns_of(stored: Stored) -> SensorColumns:
+    """The changed readings, one row per sensor."""
     changed = np.flatnonzero(stored.changed)
-    if not len(changed):
-        return
-    rows = stored.rows.take(changed)
-    starts = np.flatnonzero(np.append(True, rows.sensor_no[1:] != rows.sensor_no[:-1]))
-    ends = np.append(starts[1:], len(rows)) - 1
-    least = np.minimum.reduceat(rows.value, starts)
-    greatest = np.maximum.reduceat(rows.value, starts)
-    newest = stored.newest_ms[changed]
-    codes = stored.tenant_code[changed]
-    for number, (first, last) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-        from_ms = int(rows.at_ms[first])
-        yield SensorRows(
-            int(rows.sensor_no[first]),
-            stored.tenant_ids[int(codes[first])],
-            Touched(from_ms, int(rows.at_ms[last])),
-            float(least[number]),
-            float(greatest[number]),
-            int(newest[first]),
-            from_ms <= int(newest[first]),
-        )
-
-
-def _may_change(booked: BookedRule, group: SensorRows, sensor: KnownSensor) -> bool:
-    """Sound, not exact: False only where no version of the rule could open anything for these readings."""
-    if group.has_late:
-        return True
-    return any(
-        version.rule is not None and sensor.covered_by(version.rule.applies_to) and _may_open(version.rule, group)
-        for version in booked.versions
+    rows, newest = stored.rows.take(changed), stored.newest_ms[changed]
+    is_first = np.append(True, rows.sensor_no[1:] != rows.sensor_no[:-1])[: len(rows)]
+    starts = np.flatnonzero(is_first)
+    if not len(starts):
+        none = np.zeros(0, np.int64)
+        return SensorColumns(rows.sensor_no, none, none, rows.value, rows.value, none, none.astype(np.bool_), none)
+    last = rows.at_ms[np.append(starts[1:], len(rows)) - 1]
+    first, newest = rows.at_ms[starts], newest[starts]
+    # Before a sensor's first reading there is no gap.
+    before = np.where(newest == _NEVER_MS, first, newest)
+    spacing = np.where(is_first, 0, np.diff(rows.at_ms, prepend=rows.at_ms[:1]))
+    spacing[starts] = first - before
+    return SensorColumns(
+        rows.sensor_no[starts],
+        first,
+        last,
+        np.minimum.reduceat(rows.value, starts),
+        np.maximum.reduceat(rows.value, starts),
+        newest,
+        (first <= newest) & (newest != _NEVER_MS),
+        np.maximum.reduceat(spacing, starts),
     )
-
-
-def _may_open(rule: Rule, group: SensorRows) -> bool:
-    return _condition_may_open(rule.condition, group)
-
-
-def _condition_may_open(condition: Condition, group: SensorRows) -> bool:
-    match condition:
-        case Threshold(bound=bound):
-            if isinstance(bound.number, Attribute):
-                return True
-            return group.greatest >= bound.number if bound.is_upper else group.least <= bound.number
-        case Silence(after_ms=after_ms):
-            return group.touched.to_ms - group.newest_ms > after_ms
-        case Combination(members=members):
-            return any(_condition_may_open(member, group) for member in members)
-        case _:
-            return True  # what lies in its window decides

@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import json
 import math
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,9 @@ from core.postgres import Connection
 from processors.rules.amend import Amendment, StoredEpisode
 from processors.rules.model import Episode
 from sinks.timescale import binary
+
+# After every reading.
+_FOREVER_MS = 253_370_764_800_000
 
 _EPISODE_COLUMNS = (
     "alert_id, severity, status, (extract(epoch FROM started_at) * 1000)::bigint,"
@@ -36,72 +41,156 @@ class SensorHistory:
     seq: NDArray[np.int64]
     value: NDArray[np.float64]
 
-
-async def open_pairs(connection: Connection, sensor_nos: NDArray[np.int32]) -> set[tuple[int, int]]:
-    """(sensor_no, rule_no) of pending and firing episodes among these sensors."""
-    cursor = await connection.execute(
-        "SELECT sensor_no, rule_no FROM weir.alert_episode WHERE sensor_no = ANY (%s) AND status IN ('pending', 'firing')",
-        (binary.Int4Array(sensor_nos),),
-    )
-    return {(sensor_no, rule_no) for sensor_no, rule_no in await cursor.fetchall()}
+    def part(self, low: int, high: int) -> SensorHistory:
+        """The readings from one index up to another."""
+        return SensorHistory(self.at_ms[low:high], self.seq[low:high], self.value[low:high])
 
 
-async def lock_sensor(connection: Connection, sensor_no: int) -> None:
-    """Take turns with whoever else judges this sensor."""
-    await connection.execute("SELECT 1 FROM weir.sensor_state WHERE sensor_no = %s FOR UPDATE", (sensor_no,))
-
-
-async def covering_start_ms(connection: Connection, sensor_no: int, rule_no: int, from_ms: int) -> int:
-    """`from_ms`, or the start of the episode that covers it: judging must begin where the rule was idle."""
-    cursor = await connection.execute(
-        "SELECT (extract(epoch FROM min(started_at)) * 1000)::bigint FROM weir.alert_episode"
-        " WHERE sensor_no = %s AND rule_no = %s AND status <> 'retracted' AND started_at <= %s"
-        " AND (resolved_at IS NULL OR resolved_at >= %s)",
-        (sensor_no, rule_no, _time(from_ms), _time(from_ms)),
-    )
-    row = await cursor.fetchone()
-    return from_ms if row is None or row[0] is None else min(from_ms, int(row[0]))
-
-
-async def history(connection: Connection, sensor_no: int, from_ms: int, to_ms: int | None) -> SensorHistory:
-    """Readings from the last one at or before `from_ms` on, and before `to_ms` where it is given."""
-    rows: list[bytes] = []
-    statement = (
-        "COPY (SELECT at, seq, value FROM weir.reading WHERE sensor_no = %(sensor_no)s AND at < %(to)s AND at >="
-        " coalesce((SELECT r.at FROM weir.reading r WHERE r.sensor_no = %(sensor_no)s AND r.at <= %(from)s"
-        " ORDER BY r.at DESC LIMIT 1), %(from)s) ORDER BY at, seq) TO STDOUT (FORMAT BINARY)"
-    )
-    bound = "infinity" if to_ms is None else _time(to_ms)
-    async with (
-        connection.cursor() as cursor,
-        cursor.copy(statement, {"sensor_no": sensor_no, "from": _time(from_ms), "to": bound}) as copy,
-    ):
-        rows.extend([bytes(block) async for block in copy])
-    table = binary.parse_copy(b"".join(rows), [binary.INT8, binary.INT4, binary.FLOAT8])
-    return SensorHistory(
-        binary.epoch_ms(table[0].astype(np.int64)), table[1].astype(np.int64), table[2].astype(np.float64)
-    )
-
-
-async def stored_episodes(
-    connection: Connection, sensor_no: int, rule_no: int, from_ms: int, to_ms: int | None
-) -> list[StoredEpisode]:
-    """Episodes that are not retracted and start in the interval."""
-    cursor = await connection.execute(
-        f"SELECT {_EPISODE_COLUMNS} FROM weir.alert_episode WHERE sensor_no = %s AND rule_no = %s"  # noqa: S608 - constant columns
-        " AND status <> 'retracted' AND started_at >= %s AND started_at < %s ORDER BY started_at",
-        (sensor_no, rule_no, _time(from_ms), "infinity" if to_ms is None else _time(to_ms)),
-    )
-    return [StoredEpisode(row[0], Episode(*row[1:])) for row in await cursor.fetchall()]
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """A rule watching a sensor."""
 
     tenant_id: str
     sensor_no: int
     rule_no: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The stretch of a pair's time that is judged: from one moment on, and before another unless that is None."""
+
+    pair: Pair
+    from_ms: int
+    to_ms: int | None
+
+
+async def open_pairs(
+    connection: Connection, sensor_nos: NDArray[np.int32], late_sensor_nos: NDArray[np.int32]
+) -> set[tuple[int, int]]:
+    """(sensor_no, rule_no) of open episodes among these sensors, and of any episodes among those with late readings."""
+    cursor = await connection.execute(
+        "SELECT sensor_no, rule_no FROM weir.alert_episode WHERE sensor_no = ANY (%s) AND status IN ('pending', 'firing')"
+        " UNION SELECT sensor_no, rule_no FROM weir.alert_episode WHERE sensor_no = ANY (%s) AND status <> 'retracted'",
+        (binary.Int4Array(sensor_nos), binary.Int4Array(late_sensor_nos)),
+    )
+    return set(await cursor.fetchall())
+
+
+async def lock_sensor(connection: Connection, sensor_no: int) -> None:
+    """Take turns with whoever else judges this sensor."""
+    await lock_sensors(connection, [sensor_no])
+
+
+async def lock_sensors(connection: Connection, sensor_nos: list[int]) -> None:
+    """The same for many, in order."""
+    await connection.execute(
+        "SELECT 1 FROM weir.sensor_state WHERE sensor_no = ANY (%s) ORDER BY sensor_no FOR UPDATE", (sensor_nos,)
+    )
+
+
+async def covering_stretches(connection: Connection, wanted: Sequence[Stretch]) -> list[Stretch]:
+    """The stretches, begun where an episode covers the start at that episode's: judging must begin where a rule is idle.
+
+    Episodes of budgets may start inside the one before, so this goes back until nothing covers the start.
+    """
+    found, moved = list(wanted), list(range(len(wanted)))
+    while moved:
+        starts = await _covering_starts(connection, [found[number] for number in moved])
+        earlier = {moved[place]: start for place, start in starts.items()}
+        moved = [number for number, start in earlier.items() if start < found[number].from_ms]
+        for number in moved:
+            found[number] = replace(found[number], from_ms=earlier[number])
+    return found
+
+
+async def _covering_starts(connection: Connection, asked: Sequence[Stretch]) -> dict[int, int]:
+    cursor = await connection.execute(
+        "SELECT q.i, (extract(epoch FROM min(e.started_at)) * 1000)::bigint"
+        " FROM unnest(%s::int[], %s::int[], %s::int[], %s::timestamptz[]) AS q (i, sensor_no, rule_no, since)"
+        " JOIN weir.alert_episode e ON e.sensor_no = q.sensor_no AND e.rule_no = q.rule_no AND e.status <> 'retracted'"
+        " AND e.started_at <= q.since AND (e.resolved_at IS NULL OR e.resolved_at >= q.since) GROUP BY q.i",
+        (
+            list(range(len(asked))),
+            [one.pair.sensor_no for one in asked],
+            [one.pair.rule_no for one in asked],
+            [_time(one.from_ms) for one in asked],
+        ),
+    )
+    return dict(await cursor.fetchall())
+
+
+async def histories(connection: Connection, wanted: Sequence[tuple[Stretch, int]]) -> list[SensorHistory]:
+    """For each stretch the readings from the last one at or before `from_ms - back_ms` on; each sensor is read once."""
+    spans: dict[int, tuple[int, int]] = {}
+    for stretch, back_ms in wanted:
+        since, until = spans.get(stretch.pair.sensor_no, (_FOREVER_MS, 0))
+        to_ms = _FOREVER_MS if stretch.to_ms is None else stretch.to_ms
+        spans[stretch.pair.sensor_no] = min(since, stretch.from_ms - back_ms), max(until, to_ms)
+    read = await _read(connection, spans)
+    return [
+        _part(read[stretch.pair.sensor_no], stretch.from_ms - back_ms, stretch.to_ms) for stretch, back_ms in wanted
+    ]
+
+
+async def _read(connection: Connection, spans: dict[int, tuple[int, int]]) -> dict[int, SensorHistory]:
+    """Readings of each sensor's span, from the last one at or before its start on."""
+    # OFFSET 0 keeps each step a nested loop over the key, whatever the planner believes of the tables.
+    statement = (
+        "COPY (SELECT q.sensor_no, r.at, r.seq, r.value FROM unnest(%s::int[], %s::timestamptz[], %s::timestamptz[])"
+        " AS q (sensor_no, since, until) CROSS JOIN LATERAL (SELECT coalesce((SELECT p.at FROM weir.reading p"
+        " WHERE p.sensor_no = q.sensor_no AND p.at <= q.since ORDER BY p.at DESC LIMIT 1), q.since) AS since OFFSET 0) AS s"
+        " CROSS JOIN LATERAL (SELECT at, seq, value FROM weir.reading WHERE sensor_no = q.sensor_no AND at >= s.since"
+        " AND at < q.until OFFSET 0) AS r) TO STDOUT (FORMAT BINARY)"
+    )
+    since, until = ([_time(span[which]) for span in spans.values()] for which in (0, 1))
+    async with connection.cursor() as cursor, cursor.copy(statement, (list(spans), since, until)) as copy:
+        stream = b"".join([bytes(block) async for block in copy])
+    table = binary.parse_copy(stream, [binary.INT4, binary.INT8, binary.INT4, binary.FLOAT8])
+    sensor, at_ms = table[0].astype(np.int64), binary.epoch_ms(table[1].astype(np.int64))
+    order = np.lexsort((table[2], at_ms, sensor))
+    sensor, rows = (
+        sensor[order],
+        SensorHistory(at_ms[order], table[2].astype(np.int64)[order], table[3].astype(np.float64)[order]),
+    )
+    numbers = np.array(list(spans), np.int64)
+    first, last = (np.searchsorted(sensor, numbers, side=side).tolist() for side in ("left", "right"))
+    return {number: rows.part(low, high) for number, low, high in zip(spans, first, last, strict=True)}
+
+
+def _part(readings: SensorHistory, from_ms: int, to_ms: int | None) -> SensorHistory:
+    at_ms = readings.at_ms
+    before = int(np.searchsorted(at_ms, from_ms, side="right")) - 1
+    low = int(np.searchsorted(at_ms, at_ms[before])) if before >= 0 else 0
+    return readings.part(low, len(at_ms) if to_ms is None else int(np.searchsorted(at_ms, to_ms)))
+
+
+async def stored_episodes_of(connection: Connection, stretches: Sequence[Stretch]) -> list[list[StoredEpisode]]:
+    """For each stretch the episodes that are not retracted and start in it."""
+    cursor = await connection.execute(
+        f"SELECT q.i, {_EPISODE_COLUMNS}"  # noqa: S608 - constant columns
+        " FROM unnest(%s::int[], %s::int[], %s::int[], %s::timestamptz[], %s::timestamptz[])"
+        " AS q (i, sensor_no, rule_no, since, until) JOIN weir.alert_episode e ON e.sensor_no = q.sensor_no"
+        " AND e.rule_no = q.rule_no AND e.status <> 'retracted' AND e.started_at >= q.since AND e.started_at < q.until"
+        " ORDER BY q.i, e.started_at",
+        (
+            list(range(len(stretches))),
+            [one.pair.sensor_no for one in stretches],
+            [one.pair.rule_no for one in stretches],
+            [_time(one.from_ms) for one in stretches],
+            [_time(_FOREVER_MS if one.to_ms is None else one.to_ms) for one in stretches],
+        ),
+    )
+    found: list[list[StoredEpisode]] = [[] for _ in stretches]
+    for row in await cursor.fetchall():
+        found[row[0]].append(StoredEpisode(row[1], Episode(*row[2:])))
+    return found
+
+
+async def stored_episodes(
+    connection: Connection, sensor_no: int, rule_no: int, from_ms: int, to_ms: int | None
+) -> list[StoredEpisode]:
+    """Episodes of one pair that are not retracted and start in the interval."""
+    [found] = await stored_episodes_of(connection, [Stretch(Pair("", sensor_no, rule_no), from_ms, to_ms)])
+    return found
 
 
 async def write_amendments(
@@ -112,24 +201,47 @@ async def write_amendments(
     historical_before_ms: int,
     topic: str,
 ) -> None:
+    """Write changed episodes of one pair (see `write_all_amendments`)."""
+    await write_all_amendments(connection, [(pair, one) for one in amendments], now_ms, historical_before_ms, topic)
+
+
+async def write_all_amendments(
+    connection: Connection,
+    amendments: Sequence[tuple[Pair, Amendment]],
+    now_ms: int,
+    historical_before_ms: int,
+    topic: str,
+) -> None:
     """Write changed episodes with their history, the record for the `alerts` topic and what somebody must be told."""
-    for amendment in amendments:
-        alert_id = await _apply(connection, pair, amendment, now_ms, historical_before_ms)
-        await _announce(connection, alert_id, topic)
+    if not amendments:
+        return
+    named = [(one.alert_id or f"alt_{uuid.uuid4().hex}", pair, one) for pair, one in amendments]
+    await _retract(connection, [one for _, _, one in named if one.episode is None], now_ms)
+    judged = [(alert_id, pair, one.episode, one.alert_id is None) for alert_id, pair, one in named if one.episode]
+    for is_new, write in ((False, _update), (True, _insert)):
+        rows = [
+            (alert_id, pair, _fields(episode, now_ms, historical_before_ms))
+            for alert_id, pair, episode, inserted in judged
+            if inserted is is_new
+        ]
+        if rows:
+            await write(connection, rows)
+    await _announce(connection, [alert_id for alert_id, _, _ in named], topic)
 
 
-async def _apply(
-    connection: Connection, pair: Pair, amendment: Amendment, now_ms: int, historical_before_ms: int
-) -> str:
-    episode = amendment.episode
-    if episode is None:
-        await connection.execute(
-            "UPDATE weir.alert_episode SET status = 'retracted', merged_into = %s, reason = %s, version = version + 1,"
-            " updated_at = %s WHERE alert_id = %s",
-            (amendment.merged_into, amendment.reason, _time(now_ms), amendment.alert_id),
-        )
-        return str(amendment.alert_id)
-    fields = (
+_Row = tuple[str, Pair, tuple[object, ...]]
+_FIELD_TYPES = (
+    "text, text, timestamptz, timestamptz, timestamptz, timestamptz, float8, bigint, bigint, text, timestamptz, bool"
+)
+_FIELDS = (
+    "severity, status, started_at, fired_at, resolved_at, peak_at, peak_value, proven_ms, possible_ms, reason, updated_at,"
+    " historical"
+)
+_UNNEST_FIELDS = ", ".join(f"%s::{kind}[]" for kind in _FIELD_TYPES.split(", "))
+
+
+def _fields(episode: Episode, now_ms: int, historical_before_ms: int) -> tuple[object, ...]:
+    return (
         episode.severity,
         episode.status,
         _time(episode.started_at_ms),
@@ -141,55 +253,86 @@ async def _apply(
         episode.possible_ms,
         episode.reason,
         _time(now_ms),
+        episode.fired_at_ms is not None and episode.fired_at_ms < historical_before_ms,
     )
-    historical = episode.fired_at_ms is not None and episode.fired_at_ms < historical_before_ms
-    if amendment.alert_id is not None:
-        # An episode that was told as it happened stays so, whatever later corrects it.
+
+
+async def _retract(connection: Connection, amendments: Sequence[Amendment], now_ms: int) -> None:
+    if amendments:
         await connection.execute(
-            "UPDATE weir.alert_episode SET severity = %s, status = %s, started_at = %s,"
-            " historical = CASE WHEN fired_at IS NULL THEN %s ELSE historical END, fired_at = %s, resolved_at = %s,"
-            " peak_at = %s, peak_value = %s, proven_ms = %s, possible_ms = %s, reason = %s, updated_at = %s,"
-            " version = version + 1 WHERE alert_id = %s",
-            (*fields[:3], historical, *fields[3:], amendment.alert_id),
+            "UPDATE weir.alert_episode e SET status = 'retracted', merged_into = q.merged_into, reason = q.reason,"
+            " version = version + 1, updated_at = %s FROM unnest(%s::text[], %s::text[], %s::text[])"
+            " AS q (alert_id, merged_into, reason) WHERE e.alert_id = q.alert_id",
+            (
+                _time(now_ms),
+                [one.alert_id for one in amendments],
+                [one.merged_into for one in amendments],
+                [one.reason for one in amendments],
+            ),
         )
-        return amendment.alert_id
-    cursor = await connection.execute(
-        "INSERT INTO weir.alert_episode (tenant_id, sensor_no, rule_no, severity, status, started_at, fired_at, resolved_at,"
-        " peak_at, peak_value, proven_ms, possible_ms, reason, updated_at, historical)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING alert_id",
-        (pair.tenant_id, pair.sensor_no, pair.rule_no, *fields, historical),
-    )
-    row = await cursor.fetchone()
-    assert row is not None  # noqa: S101 - RETURNING of one inserted row
-    return str(row[0])
 
 
-async def _announce(connection: Connection, alert_id: str, topic: str) -> None:
-    """Keep the version, publish it, and queue at most one message a kind."""
-    cursor = await connection.execute(
-        "INSERT INTO weir.alert_history (alert_id, version, recorded_at, episode)"
-        " SELECT alert_id, version, updated_at, weir.episode_document(e) FROM weir.alert_episode e WHERE alert_id = %s"
-        " RETURNING version, episode",
-        (alert_id,),
-    )
-    row = await cursor.fetchone()
-    assert row is not None  # noqa: S101 - the episode was just written
-    version, document = int(row[0]), row[1]
+async def _update(connection: Connection, rows: Sequence[_Row]) -> None:
+    columns = [list(column) for column in zip(*(fields for _, _, fields in rows), strict=True)]
+    # An episode that was told as it happened stays so, whatever later corrects it.
     await connection.execute(
-        "INSERT INTO weir.topic_outbox (topic, key, value, headers) VALUES (%s, %s, %s, %s)",
+        "UPDATE weir.alert_episode e SET severity = q.severity, status = q.status, started_at = q.started_at,"  # noqa: S608 - constants
+        " historical = CASE WHEN e.fired_at IS NULL THEN q.historical ELSE e.historical END, fired_at = q.fired_at,"
+        " resolved_at = q.resolved_at, peak_at = q.peak_at, peak_value = q.peak_value, proven_ms = q.proven_ms,"
+        " possible_ms = q.possible_ms, reason = q.reason, updated_at = q.updated_at, version = e.version + 1"
+        f" FROM unnest(%s::text[], {_UNNEST_FIELDS}) AS q (alert_id, {_FIELDS}) WHERE e.alert_id = q.alert_id",
+        ([alert_id for alert_id, _, _ in rows], *columns),
+    )
+
+
+async def _insert(connection: Connection, rows: Sequence[_Row]) -> None:
+    columns = [list(column) for column in zip(*(fields for _, _, fields in rows), strict=True)]
+    keys = "alert_id, tenant_id, sensor_no, rule_no"
+    await connection.execute(
+        f"INSERT INTO weir.alert_episode ({keys}, {_FIELDS})"  # noqa: S608 - constants
+        f" SELECT * FROM unnest(%s::text[], %s::text[], %s::int[], %s::int[], {_UNNEST_FIELDS})",
         (
-            topic,
-            document["sensor_id"].encode(),
-            json.dumps(document).encode(),
-            json.dumps([("content-type", base64.b64encode(b"application/json").decode())]),
+            [alert_id for alert_id, _, _ in rows],
+            [pair.tenant_id for _, pair, _ in rows],
+            [pair.sensor_no for _, pair, _ in rows],
+            [pair.rule_no for _, pair, _ in rows],
+            *columns,
         ),
     )
-    kind = _told_as(document)
-    if kind is not None:
+
+
+async def _announce(connection: Connection, alert_ids: Sequence[str], topic: str) -> None:
+    """Keep the versions, publish them in order, and queue at most one message a kind."""
+    cursor = await connection.execute(
+        "INSERT INTO weir.alert_history (alert_id, version, recorded_at, episode)"
+        " SELECT alert_id, version, updated_at, weir.episode_document(e) FROM weir.alert_episode e"
+        " WHERE alert_id = ANY (%s) RETURNING alert_id, version, episode",
+        (list(alert_ids),),
+    )
+    written = {alert_id: (version, document) for alert_id, version, document in await cursor.fetchall()}
+    shown = [(alert_id, *written[alert_id]) for alert_id in alert_ids]
+    await connection.execute(
+        "INSERT INTO weir.topic_outbox (topic, key, value, headers) SELECT %s, q.key, q.value, %s::jsonb"
+        " FROM unnest(%s::bytea[], %s::bytea[]) WITH ORDINALITY AS q (key, value, n) ORDER BY q.n",
+        (
+            topic,
+            json.dumps([("content-type", base64.b64encode(b"application/json").decode())]),
+            [document["sensor_id"].encode() for _, _, document in shown],
+            [json.dumps(document).encode() for _, _, document in shown],
+        ),
+    )
+    told = [(one, kind) for one in shown if (kind := _told_as(one[2])) is not None]
+    if told:
         await connection.execute(
-            "INSERT INTO weir.notification (tenant_id, alert_id, alert_version, kind, episode) VALUES (%s, %s, %s, %s, %s)"
-            " ON CONFLICT DO NOTHING",
-            (document["tenant_id"], alert_id, version, kind, json.dumps(document)),
+            "INSERT INTO weir.notification (tenant_id, alert_id, alert_version, kind, episode)"
+            " SELECT * FROM unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::jsonb[]) ON CONFLICT DO NOTHING",
+            (
+                [document["tenant_id"] for (_, _, document), _ in told],
+                [alert_id for (alert_id, _, _), _ in told],
+                [version for (_, version, _), _ in told],
+                [kind for _, kind in told],
+                [json.dumps(document) for (_, _, document), _ in told],
+            ),
         )
 
 

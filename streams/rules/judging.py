@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.postgres import Connection
-from processors.rules.amend import StoredEpisode, amend
+from processors.rules.amend import Amendment, StoredEpisode, amend
 from processors.rules.judge import judge, look_back_ms
 from processors.rules.model import Episode, SensorContext
 from schemas.rules import Aggregate, Combination, Condition, Rule, Threshold
@@ -28,10 +28,15 @@ HISTORICAL_AFTER_MS = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """The readings of one sensor that changed: from the first one's time to the last one's."""
+    """The readings of one sensor that changed: from the first one's time to the last one's.
+
+    Where all of them are later than every reading before, `idle_ms` is the time of the newest of those: what was judged
+    up to it stands, so whatever is not open there begins idle, and nothing follows the last one.
+    """
 
     from_ms: int
     to_ms: int
+    idle_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,37 +47,90 @@ class Moment:
     alerts_topic: str
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A rule to judge on a sensor, where its readings changed."""
+
+    pair: Pair
+    booked: BookedRule
+    context: SensorContext
+    touched: Touched
+
+    @property
+    def rules(self) -> list[Rule]:
+        """What the versions say."""
+        return [version.rule for version in self.booked.versions if version.rule is not None]
+
+    @property
+    def back_ms(self) -> int:
+        """How far before a reading others say something of it."""
+        return max(look_back_ms(rule) for rule in self.rules)
+
+    @property
+    def unfired_ms(self) -> int:
+        """How long a run can last without firing: judging that much earlier begins idle or inside a stored episode."""
+        return max(_longest_unfired_ms(rule, self.context.declared_interval_ms) for rule in self.rules)
+
+    @property
+    def from_ms(self) -> int:
+        """Where to begin unless an episode covers that moment."""
+        if self.touched.idle_ms is not None:
+            return self.touched.idle_ms
+        return self.touched.from_ms - self.unfired_ms - self.back_ms
+
+    def to_ms(self, widening: int, now_ms: int) -> int | None:
+        """How far the changed readings reach, or more; None is to the end."""
+        to_ms = self.touched.to_ms + widening * (_DAY_MS + self.back_ms + self.unfired_ms)
+        return None if self.touched.idle_ms is not None or to_ms >= now_ms else to_ms
+
+
 async def rejudge(
     connection: Connection, pair: Pair, booked: BookedRule, context: SensorContext, touched: Touched, moment: Moment
 ) -> int:
     """Judge one rule on one sensor where its readings changed; returns how many episodes that amended.
 
-    The caller holds the sensor's lock (`episodes.lock_sensor`, or its state row updated in this transaction).
+    The caller holds the sensor's lock (`episodes.lock_sensors`, or its state row updated in this transaction).
     """
-    rules = [version.rule for version in booked.versions if version.rule is not None]
-    if not rules:
-        return 0
-    back_ms = max(look_back_ms(rule) for rule in rules)
-    unfired_ms = max(_longest_unfired_ms(rule, context.declared_interval_ms) for rule in rules)
-    from_ms = await episodes.covering_start_ms(
-        connection, pair.sensor_no, pair.rule_no, touched.from_ms - unfired_ms - back_ms
+    return await rejudge_all(connection, [Task(pair, booked, context, touched)], moment)
+
+
+async def rejudge_all(connection: Connection, tasks: Sequence[Task], moment: Moment) -> int:
+    """Judge many pairs with a handful of queries; the caller holds the sensors' locks."""
+    amended, widening = 0, 1
+    open_tasks = [task for task in tasks if task.rules]
+    while open_tasks:
+        wanted = [episodes.Stretch(task.pair, task.from_ms, task.to_ms(widening, moment.now_ms)) for task in open_tasks]
+        wanted = await episodes.covering_stretches(connection, wanted)
+        amendments, cut = await _judged(connection, open_tasks, wanted)
+        await episodes.write_all_amendments(
+            connection, amendments, moment.now_ms, moment.now_ms - HISTORICAL_AFTER_MS, moment.alerts_topic
+        )
+        amended += len(amendments)
+        open_tasks, widening = cut, widening * 4
+    return amended
+
+
+async def _judged(
+    connection: Connection, tasks: Sequence[Task], stretches: Sequence[episodes.Stretch]
+) -> tuple[list[tuple[Pair, Amendment]], list[Task]]:
+    """The amendments of each task, and the tasks whose stretch cuts an episode: those need more readings."""
+    readings = await episodes.histories(
+        connection, [(one, task.back_ms) for task, one in zip(tasks, stretches, strict=True)]
     )
-    reach_ms = _DAY_MS + back_ms + unfired_ms
-    while True:
-        to_ms = None if touched.to_ms + reach_ms >= moment.now_ms else touched.to_ms + reach_ms
-        readings = await episodes.history(connection, pair.sensor_no, from_ms - back_ms, to_ms)
-        judged = judge(booked.versions, readings.at_ms, readings.seq, readings.value, context, from_ms=from_ms)
-        stored = await episodes.stored_episodes(connection, pair.sensor_no, pair.rule_no, from_ms, to_ms)
+    stored_of = await episodes.stored_episodes_of(connection, stretches)
+    found: list[tuple[Pair, Amendment]] = []
+    cut: list[Task] = []
+    for task, stretch, series, stored in zip(tasks, stretches, readings, stored_of, strict=True):
+        booked = task.booked
+        judged = judge(booked.versions, series.at_ms, series.seq, series.value, task.context, from_ms=stretch.from_ms)
         if booked.is_silence:
-            judged = [*judged, *_still_silent(stored, readings.at_ms)]
-        if to_ms is None or not _is_open_at_end(judged, [one.episode for one in stored], to_ms):
-            break
-        reach_ms *= 4
-    amendments = amend(stored, judged, "data_recovered" if booked.is_silence else "corrected")
-    await episodes.write_amendments(
-        connection, pair, amendments, moment.now_ms, moment.now_ms - HISTORICAL_AFTER_MS, moment.alerts_topic
-    )
-    return len(amendments)
+            judged = [*judged, *_still_silent(stored, series.at_ms)]
+        if stretch.to_ms is not None and _is_open_at_end(judged, [one.episode for one in stored], stretch.to_ms):
+            cut.append(task)
+            continue
+        retraction = "data_recovered" if booked.is_silence else "corrected"
+        found += [(task.pair, amendment) for amendment in amend(stored, judged, retraction)]
+    return found, cut
 
 
 def _still_silent(stored: Sequence[StoredEpisode], at_ms: NDArray[np.int64]) -> list[Episode]:

@@ -1,0 +1,142 @@
+"""The screen of the hot path, with its stand-ins and its memory of windows, misses no pair that judging would change."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from psycopg import AsyncConnection
+
+from processors.rules.judge import Episode, RuleVersion, SensorContext, judge
+from schemas.rules import Attribute, Target, parse_rule
+from sinks.timescale.writer import Position
+from streams.rules.book import BookedRule
+from streams.rules.recent import RecentExtremes, SensorColumns
+from streams.rules.screening import Screening, takes_over_between
+from tests.unit.processors.rules.test_judge_laws import histories, readings
+
+Row = tuple[int, int, float]
+NEVER_MS = np.iinfo(np.int64).min
+
+
+def booked(versions: list[RuleVersion]) -> BookedRule:
+    return BookedRule(7, "ten_1", tuple(versions))
+
+
+def columns(stored: list[Row], batch: list[Row]) -> SensorColumns:
+    """The batch of sensor 1 as the effect sums it up."""
+    newest = stored[-1][0] if stored else NEVER_MS
+    at = [row[0] for row in batch]
+    before = at[0] if newest == NEVER_MS else newest
+    spacing = max(np.diff([before, *at]).tolist())
+    value = [row[2] for row in batch]
+    numbers = ([one] for one in (at[0], at[-1], newest, spacing))
+    first, last, newest_ms, spacing_ms = (np.array(one, np.int64) for one in numbers)
+    late = np.array([newest != NEVER_MS and at[0] <= newest])
+    return SensorColumns(
+        np.array([1], np.int32),
+        first,
+        last,
+        np.array([min(value)]),
+        np.array([max(value)]),
+        newest_ms,
+        late,
+        spacing_ms,
+    )
+
+
+def judged(versions: list[RuleVersion], rows: list[Row]) -> list[Episode]:
+    def applies(_target: Target, at_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.ones(len(at_ms), np.bool_)
+
+    def attribute(_wanted: Attribute, at_ms: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.full(len(at_ms), 8.0)
+
+    at, seq = (np.array([row[place] for row in rows], np.int64) for place in (0, 1))
+    value = np.array([row[2] for row in rows], np.float64)
+    return judge(versions, at, seq, value, SensorContext(None, applies, attribute), from_ms=0)
+
+
+async def remember(recent: RecentExtremes, batch: SensorColumns, windows_ms: set[int]) -> None:
+    """Nothing is asked of the connection: the sensor was followed from its first reading on."""
+    await recent.remember(AsyncConnection.__new__(AsyncConnection), batch, sorted(windows_ms))
+
+
+@settings(max_examples=150, deadline=None)
+@given(histories, readings(), st.lists(st.integers(1, 6), min_size=1, max_size=12))
+def test_a_batch_that_touches_nothing_changes_no_episode(
+    versions: list[RuleVersion], series: list[Row], sizes: list[int]
+) -> None:
+    screening, recent, rule = Screening(), RecentExtremes(), booked(versions)
+    screening.add([(1, rule)])
+    start = 0
+    for size in sizes:
+        stored, batch = series[:start], series[start : start + size]
+        if not batch:
+            return
+        row = columns(stored, batch)
+        asyncio.run(remember(recent, row, screening.windows_ms))
+        touched = screening.touched(row, recent)
+        newest = int(row.newest_ms[0])
+        taken_over = stored and takes_over_between(rule, newest, int(row.last_ms[0]))
+        before = judged(versions, stored)
+        is_open = bool(before) and before[-1].status in {"pending", "firing"}
+        if not (touched or taken_over or is_open):
+            assert repr(judged(versions, stored + batch)) == repr(before)
+        start += size
+
+
+def exposure(above: float) -> list[RuleVersion]:
+    condition = {"type": "exposure", "above": above, "budget": "4h", "within": "30d"}
+    return [RuleVersion(0, parse_rule({"name": "r", "severity": "major", "condition": condition}))]
+
+
+def mean(above: float) -> list[RuleVersion]:
+    condition = {"type": "aggregate", "function": "mean", "window": "15m", "above": above}
+    return [RuleVersion(0, parse_rule({"name": "r", "severity": "major", "condition": condition}))]
+
+
+def touched_by(versions: list[RuleVersion], rows: list[Row]) -> list[bool]:
+    """Whether each reading, a batch of its own, touches the rule."""
+    screening, recent = Screening(), RecentExtremes()
+    screening.add([(1, booked(versions))])
+    found = []
+    for number, row in enumerate(rows):
+        batch = columns(rows[:number], [row])
+        asyncio.run(remember(recent, batch, screening.windows_ms))
+        found.append(bool(screening.touched(batch, recent)))
+    return found
+
+
+def test_a_budget_is_judged_by_readings_beyond_its_bound_only() -> None:
+    values = [5.0, 9.0, 5.0, 5.0]
+    rows = [(n * 60_000, n, value) for n, value in enumerate(values)]
+
+    assert touched_by(exposure(8.0), rows) == [False, True, False, False]
+
+
+def test_a_mean_is_judged_until_the_window_has_surely_passed_what_could_lift_it() -> None:
+    # One reading a minute, hot at minute 1: windows of 15 min hold it until minute 15, two generations at most 31.
+    rows = [(n * 60_000, n, 9.0 if n == 1 else 5.0) for n in range(40)]
+    touched = touched_by(mean(8.0), rows)
+
+    assert touched[1:16] == [True] * 15
+    assert not touched[0]
+    assert not any(touched[32:])
+
+
+def test_a_batch_that_does_not_continue_the_last_one_forgets_the_partition() -> None:
+    recent, sensors = RecentExtremes(), np.array([1], np.int32)
+    batch = columns([], [(0, 0, 5.0)])
+    recent.follow(Position("readings", 0, "id", 0, 10), sensors)
+    asyncio.run(remember(recent, batch, {900_000}))
+    recent.follow(Position("readings", 0, "id", 10, 20), sensors)
+    assert [one.tolist() for one in recent.around(batch, 900_000)] == [[5.0], [5.0]]
+
+    recent.follow(Position("readings", 0, "id", 30, 40), sensors)
+
+    assert [one.tolist() for one in recent.around(batch, 900_000)] == [[-math.inf], [math.inf]]
