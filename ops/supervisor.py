@@ -50,7 +50,7 @@ class Service:
         spawn: starts the process; called again after each end.
         is_ready: whether it answers.
         end: blocks until the process is gone, at most some seconds; runs in a thread.
-        restarted: called when a new process is ready after the old one ended by itself.
+        restarted: called when a new process is ready in the place of one that ended.
     """
 
     name: str
@@ -135,8 +135,7 @@ class Supervisor:
             kept.process = kept.service.spawn()
             kept.started_s = time.monotonic()
             await self._until_ready(kept, _LONGEST_BACK_OFF_S * 6)
-            if not asked_for:
-                await kept.service.restarted()
+            await kept.service.restarted()
         except (WeirError, OSError) as error:
             self._say(f"{name}: {error}")
             await asyncio.to_thread(_end, kept)

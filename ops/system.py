@@ -19,28 +19,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from core.kafka import Topic, ensure_topics, topic_name
 from core.postgres import DatabaseRole
 from core.secrets import Vault
 from core.settings import Settings, load_settings
 from ops import demo
+from ops.broker_part import BrokerPart
 from ops.commands.migrate import login_name
 from ops.connection_file import Connection, State, load_state, save_state, write_connection, write_environment
 from ops.console import Console
-from ops.embedded.broker import EmbeddedBroker
-from ops.embedded.first_topics import require_sound
 from ops.embedded.folder import take_folder
 from ops.embedded.logins import DATABASE, TOOLS, create_database, create_logins, forget_workers
 from ops.embedded.ports import pick_port, require_free
 from ops.embedded.postgres import EmbeddedPostgres
 from ops.supervisor import Service, Supervisor, command
-from schemas.errors import Misconfigured, Transient
+from schemas.errors import Misconfigured
 from sinks.timescale.migrate import migrate
 
-_DATABASE_STAGE, _BROKER_STAGE, _ROLE_STAGE = 0, 1, 2
+# The broker's stage is 1.
+_DATABASE_STAGE, _ROLE_STAGE = 0, 2
 _START_S = 300.0
 _READY_S = 120.0
-_TOPIC_ATTEMPTS, _TOPIC_PAUSE_S = 10, 1.0
 _POLL_S = 0.05
 _HTTP_S = 5.0
 _OK = 200
@@ -59,6 +57,7 @@ class Options:
     port: int
     workers: int
     demo: bool
+    broker_memory_mib: int
 
 
 def run(options: Options) -> None:
@@ -85,7 +84,7 @@ async def _until_stopped(system: System) -> None:
         asyncio.get_running_loop().add_signal_handler(sig, stop.set)
     stopping = asyncio.create_task(stop.wait())
     try:
-        for work in (system.start, system.broken):
+        for work in (system.start, system.watch):
             task = asyncio.create_task(work())
             await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if stopping.done():
@@ -117,10 +116,14 @@ class System:
         self._database: EmbeddedPostgres | None = None
         if not settings.database_url.get_secret_value():
             self._database = EmbeddedPostgres(options.data_dir / "postgres")
-        self._broker: EmbeddedBroker | None = None
-        if "kafka_bootstrap" not in settings.model_fields_set:
-            log_file = options.data_dir / "broker.log"
-            self._broker = EmbeddedBroker(port=self._state.broker_port, log_file=log_file, topics=self._topics())
+        self._broker = BrokerPart(
+            settings,
+            options.data_dir,
+            self._state.broker_port,
+            options.broker_memory_mib,
+            say=console.say,
+            restarted=self._broker_restarted,
+        )
 
     @property
     def api_url(self) -> str:
@@ -145,9 +148,11 @@ class System:
             await self._supervisor.start(self._simulator())
         self._console.say(f"ready {self.api_url}")
 
-    async def broken(self) -> None:
-        """Wait for a bug in the supervision, and raise it."""
-        await self._supervisor.broken()
+    async def watch(self) -> None:
+        """Look after the running system; ends only by raising what went wrong in the supervision, a bug."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._supervisor.broken())
+            tasks.create_task(self._broker.keep_small(self._supervisor, self._url(login_name(DatabaseRole.OPERATOR))))
 
     async def stop(self) -> None:
         """Stop everything in reverse order."""
@@ -217,51 +222,11 @@ class System:
     # --- broker ---
 
     async def _start_broker(self) -> None:
-        if (broker := self._broker) is not None:
+        await self._broker.start(self._supervisor)
+        self._remember(replace(self._state, broker_port=self._broker.port))
 
-            def spawn() -> subprocess.Popen[bytes]:
-                broker.prepare()
-                return broker.spawn()
-
-            async def is_ready() -> bool:
-                return broker.is_ready()
-
-            service = Service(
-                "broker", _BROKER_STAGE, spawn, is_ready, end=lambda _: broker.stop(), restarted=self._broker_restarted
-            )
-            await self._supervisor.start(service)
-            self._remember(replace(self._state, broker_port=broker.port))
-        await self._topics_at_start()
-
-    def _bootstrap(self) -> str:
-        return self._settings.kafka_bootstrap if self._broker is None else self._broker.bootstrap
-
-    def _topics(self) -> dict[str, int]:
-        settings = self._settings
-        return {topic_name(settings.topic_prefix, topic): settings.topic_partitions for topic in Topic}
-
-    async def _topics_at_start(self) -> None:
-        for attempts_left in reversed(range(_TOPIC_ATTEMPTS)):
-            try:
-                await self._ensure_topics()
-            except Transient as error:
-                if not attempts_left:
-                    raise
-                self._console.say(f"broker: {error}")
-                self._supervisor.restart("broker")
-                await asyncio.sleep(_TOPIC_PAUSE_S)
-            else:
-                return
-
-    async def _ensure_topics(self) -> None:
-        settings = self._settings
-        await asyncio.to_thread(ensure_topics, self._bootstrap(), settings.topic_prefix, settings.topic_partitions)
-        if self._broker is not None:
-            await asyncio.to_thread(require_sound, self._bootstrap(), self._topics())
-
-    async def _broker_restarted(self) -> None:
+    def _broker_restarted(self) -> None:
         """The embedded broker has forgotten everything, its groups too: have the workers begin anew at once."""
-        await self._ensure_topics()
         for number in range(1, self._options.workers + 1):
             self._supervisor.restart(f"worker-{number}")
 
@@ -270,7 +235,7 @@ class System:
     def _write_files(self) -> None:
         tenant, other = self._state.tenants
         operator_url = self._url(login_name(DatabaseRole.OPERATOR))
-        connection = Connection(self.api_url, self._bootstrap(), operator_url, tenant, other)
+        connection = Connection(self.api_url, self._broker.bootstrap, operator_url, tenant, other)
         write_environment(self._options.data_dir, self._environment(self._url(TOOLS)))
         write_connection(self._options.data_dir, connection)
 
@@ -278,7 +243,7 @@ class System:
         """The settings of a role."""
         return {
             "WEIR_DATABASE_URL": database_url,
-            "WEIR_KAFKA_BOOTSTRAP": self._bootstrap(),
+            "WEIR_KAFKA_BOOTSTRAP": self._broker.bootstrap,
             "WEIR_SECRET_KEY": self._secret_key,
             "WEIR_API_HOST": self._options.host,
             "WEIR_API_PORT": str(self._options.port),
@@ -287,7 +252,7 @@ class System:
     def _defaults(self) -> dict[str, str]:
         """Settings that suit one machine, unless the user has set them."""
         wanted = {"log_format": "console", "log_level": "WARNING"}
-        if self._broker is not None:
+        if self._broker.is_embedded:
             # The embedded broker lets a group wait for half of this before its first member gets partitions.
             wanted["consumer_session_timeout_s"] = "3"
         unset = {name: value for name, value in wanted.items() if name not in self._settings.model_fields_set}

@@ -63,6 +63,10 @@ class EmbeddedBroker:
             raise RuntimeError(msg)
         return self._process.pid
 
+    def is_running(self) -> bool:
+        """Whether its process is there."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self, timeout_s: float = _START_S) -> None:
         """Start and wait until it takes connections.
 

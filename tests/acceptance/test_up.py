@@ -193,3 +193,24 @@ def test_stopping_it_while_it_starts_is_clean_too(tmp_path: Path) -> None:
     assert took_s < STOP_S
     assert still_running(tree) == {}
     assert "ready" not in running.log()
+
+
+def test_a_grown_broker_starts_afresh_and_no_acknowledged_record_is_lost(tmp_path: Path) -> None:
+    running = Running(tmp_path / "data", pick_port(), tmp_path / "log").start("--no-demo", "--broker-memory", "40")
+    try:
+        running.wait_until_ready()
+        sent = 0
+
+        def has_started_afresh() -> bool:
+            # 2 000 readings of some 70 bytes each: 0.14 MB a record, and one with a time of its own to find again.
+            nonlocal sent
+            bulk = [("bulk", f"{DAY}T10:00:00.{n % 1000:03d}Z", n // 1000) for n in range(2_000)]
+            marked = ("marked", f"{DAY}T{sent // 3600:02d}:{sent // 60 % 60:02d}:{sent % 60:02d}.000Z", float(sent))
+            sent += running.publish(*bulk, marked) == 202
+            return "nothing waits in its" in running.log()
+
+        assert wait_until(has_started_afresh, PATIENCE_S)
+
+        assert wait_until(lambda: len(running.values("marked", DAY)) == sent, PATIENCE_S)
+    finally:
+        running.end()
