@@ -207,6 +207,7 @@ def latency(run: Servers, folder: Path, rate: int, seconds: int, sensors: int) -
     with _worker(run, "paced-", folder / "paced.log"):
         looking.start()
         try:
+            _await_first_commit(run, devices)
             produced = _pace(run, devices, rate, seconds, watch)
         finally:
             watch.stop.set()
@@ -233,12 +234,31 @@ def _paced_producer(bootstrap: str) -> Any:  # noqa: ANN401
         return KafkaProducer(bootstrap_servers=bootstrap, linger_ms=1)
 
 
-_WARM_UP_S = 10
+def _await_first_commit(run: Servers, devices: list[DeviceCredentials]) -> None:
+    """One reading a device, committed: the worker is up and knows sensors and rules."""
+    producer, now_ms = _paced_producer(run.bootstrap), time.time_ns() // 1_000_000
+    for device in devices:
+        send(producer, "paced-readings", device, now_ms, 5.0)
+    producer.flush()
+    deadline = time.monotonic() + 60
+    with psycopg.connect(run.admin_url, autocommit=True) as connection:
+        while time.monotonic() < deadline:
+            row = connection.execute(
+                "SELECT sum(next_offset) FROM stream_positions WHERE topic = 'paced-readings'"
+            ).fetchone()
+            if row and row[0] is not None and row[0] >= len(devices):
+                return
+            time.sleep(0.05)
+    msg = "the worker committed nothing for 60 s, expected the first readings; see its log"
+    raise RuntimeError(msg)
+
+
+_WARM_UP_S = 5
 _EXCURSION_S = 5
 
 
 def _pace(run: Servers, devices: list[DeviceCredentials], rate: int, seconds: int, watch: Watch) -> dict[str, float]:
-    """Send at the rate; one after the other every device is hot for a few seconds. Returns when each became so."""
+    """Send at the rate; one device in ten is hot for some seconds, one after the other. Returns when each became so."""
     producer, started, sent = _paced_producer(run.bootstrap), time.monotonic(), 0
     hot_at: dict[str, float] = {}
     while (elapsed := time.monotonic() - started) < seconds:
@@ -247,7 +267,7 @@ def _pace(run: Servers, devices: list[DeviceCredentials], rate: int, seconds: in
             place = number % len(devices)
             device = devices[place]
             begins = _WARM_UP_S + place * (seconds - _WARM_UP_S) / len(devices)
-            hot = begins <= elapsed < begins + _EXCURSION_S
+            hot = place % _HOT_SENSORS == 0 and begins <= elapsed < begins + _EXCURSION_S
             now = time.time_ns() // 1_000_000
             send(producer, "paced-readings", device, now, 9.0 if hot else 5.0)
             if hot:

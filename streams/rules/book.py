@@ -20,7 +20,8 @@ from schemas.rules import Condition, RuleError, Silence, parse_rule
 
 log = structlog.get_logger()
 
-_SLICE = 500
+_SLICE = 10_000
+_PARSED_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,6 @@ class RuleBook:
         self.changed = []
         for first in range(0, len(stale), _SLICE):
             self.changed += await self._load(connection, stale[first : first + _SLICE])
-            await asyncio.sleep(0)
         self._by_number |= {booked.rule_no: booked for booked in self.changed}
         self._newest_version = newest
         if self.changed:
@@ -104,6 +104,8 @@ class RuleBook:
         for (rule_no, tenant_id), rows in groupby(await cursor.fetchall(), lambda row: (row[0], row[1])):
             versions = [self._parsed(rule_no, effective_ms, document) for _, _, effective_ms, document in rows]
             found.append(BookedRule(rule_no, tenant_id, tuple(one for one in versions if one is not None)))
+            if len(found) % _PARSED_AT_ONCE == 0:
+                await asyncio.sleep(0)
         return found
 
     def _parsed(self, rule_no: int, effective_ms: int, document: object) -> RuleVersion | None:
