@@ -64,7 +64,8 @@ async def publish_readings(services: ServicesOfApp, device: Publisher, request: 
         raise Problem.unavailable(code="broker_unavailable", detail=str(error), retry_after_s=5) from error
     services.metrics.count_published(len(decoded.index))
     refused = [{"index": each.index, "reason": each.reason, "detail": each.detail} for each in decoded.reading_refusals]
-    body = msgspec.json.encode({"accepted": len(decoded.index), "refused": refused})
+    answer: dict[str, object] = {"accepted": len(decoded.index)}
+    body = msgspec.json.encode(answer | {"refused": refused} if refused else answer)
     return Response(body, HTTPStatus.ACCEPTED, media_type=JSON)
 
 

@@ -165,7 +165,9 @@ class Accepted(Model):
     """A record that Kafka has."""
 
     accepted: int = Field(description="well-formed readings")
-    refused: list[ReadingError] = Field(description="the others, which become dead letters")
+    refused: list[ReadingError] | None = Field(
+        None, description="the others, which become dead letters; absent if none"
+    )
 
 
 class Liveness(Model):
@@ -304,7 +306,7 @@ INGEST_RESPONSES: Final[Responses] = {
     202: answer(
         Accepted,
         "Kafka has the record.",
-        whole={"accepted": 2, "refused": []},
+        whole={"accepted": 2},
         partly={"accepted": 1, "refused": [{"index": 1, "reason": "invalid_value", "detail": "value is a string, …"}]},
     ),
     **problems(400, 401, 413, 422, 429, 503),

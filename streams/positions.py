@@ -55,6 +55,7 @@ async def _settle(connection: Connection, topic: str, identity: str, partition: 
     assert row is not None  # noqa: S101 - inserted above
     stored_identity, next_offset = str(row[0]), int(row[1])
     if stored_identity != identity:
+        await _tell_of_lost_end(connection, topic, stored_identity, partition, next_offset)
         log.warning(
             "position.topic_recreated", topic=topic, partition=partition, old_offset=next_offset, new_offset=start
         )
@@ -63,6 +64,30 @@ async def _settle(connection: Connection, topic: str, identity: str, partition: 
         await _record_gap(connection, topic, identity, partition, next_offset, start)
         return await _move(connection, topic, identity, partition, start)
     return Stand(identity, next_offset)
+
+
+async def _tell_of_lost_end(
+    connection: Connection, topic: str, identity: str, partition: int, next_offset: int
+) -> None:
+    """The old log is gone. A worker that stopped in order left no heartbeat; one that did not tells how far the log went."""
+    cursor = await connection.execute(
+        "SELECT max((p ->> 'end_offset')::bigint) FROM weir.worker_heartbeat h, jsonb_array_elements(h.partitions) AS p"
+        " WHERE p ->> 'topic' = %s AND (p ->> 'partition')::int = %s",
+        (topic, partition),
+    )
+    row = await cursor.fetchone()
+    end = None if row is None else row[0]
+    if end is None:
+        return
+    if end > next_offset:
+        await _record_gap(connection, topic, identity, partition, next_offset, int(end))
+    await raise_alarm(
+        connection,
+        "topic_recreated",
+        f"{topic}/{partition}",
+        f"the log was replaced while workers ran; records after offset {max(int(end), next_offset)} may be lost:"
+        " have devices send again what they published then, duplicates do no harm",
+    )
 
 
 async def reread_truncated_log(pool: Pool, topic: str, partition: int, stand: Stand, end: int, offset: int) -> Stand:

@@ -257,7 +257,8 @@ async def authenticate(records: Sequence[Record], catalog: Catalog) -> Trusted:
     generation = catalog.generation
     claims = [_claim(record.headers) for record in records]
     claimed = {claim[0] for claim in claims if claim[0] is not None}
-    names = {raw: raw.decode("utf-8", "replace") for raw in claimed}
+    # Anyone may write anything into a header: PostgreSQL takes no NUL, and no device id has one.
+    names = {raw: raw.decode("utf-8", "replace").replace("\0", "\ufffd") for raw in claimed}
     known = await catalog.devices(names.values())
     devices = {raw: known[name] for raw, name in names.items() if name in known}
     trusted = Trusted(generation=generation)

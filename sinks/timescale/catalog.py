@@ -60,7 +60,7 @@ class Catalog:
     async def devices(self, device_ids: Iterable[str]) -> dict[str, Device]:
         """The devices that exist among those asked for."""
         now_ms = self._clock.now_ms()
-        wanted = set(device_ids)
+        wanted = {name for name in device_ids if "\0" not in name}
         missing = [name for name in wanted if not self._usable(name, now_ms)]
         if missing:
             await self._load(missing)

@@ -292,3 +292,21 @@ def test_functions_that_write_for_the_reader_write_for_its_tenant_only(
         assert written == [(1, 1, 1) if handled else (0, 0, 0)]
 
     run_scene(database, act)
+
+
+def test_the_operator_reads_every_view_of_the_interface_to_the_last_column(database: Database) -> None:
+    with psycopg.connect(database.operator_url, autocommit=True) as connection:
+        connection.execute("SET ROLE weir_operator")
+        for view in (
+            "readings",
+            "reading_conflicts",
+            "readings_1m",
+            "readings_1h",
+            "readings_1d",
+            "alert_episodes",
+            "usage_hourly",
+            "usage_daily",
+            "dead_letters",
+            "stream_positions",
+        ):
+            connection.execute(psycopg.sql.SQL("SELECT * FROM {}").format(psycopg.sql.Identifier(view))).fetchall()

@@ -331,6 +331,17 @@ class TestRefusing:
         assert own.kept_values() == []
         assert own.stored() == []
 
+    @pytest.mark.parametrize("claimed", [b"\x00", b"\xff\x00", b"a\x00b", b"\xff\xfe", b"", b"\x1b[31m"])
+    def test_a_header_of_any_bytes_stops_nothing(self, claimed: bytes, own: Own, device: ThirdPartyDevice) -> None:
+        value = body(reading(AT, 1.0))
+        device.send(own.tenant.devices[0], value, headers=[("weir-device", claimed), ("weir-signature", b"\x00")])
+        device.send_all(own.tenant.devices[0], [value])
+
+        own.wait_for_refusals(1)
+        own.wait_for_readings(1)
+
+        assert [reason for reason, *_ in own.refusals()] == ["unknown_device"]
+
     def test_a_revoked_device_is_refused_within_seconds(self, own: Own, device: ThirdPartyDevice) -> None:
         device.send_all(own.tenant.devices[0], [body(reading(AT, 1.0))])
         own.wait_for_readings(1)
