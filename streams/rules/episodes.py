@@ -216,7 +216,9 @@ async def write_all_amendments(
     if not amendments:
         return
     named = [(one.alert_id or f"alt_{uuid.uuid4().hex}", pair, one) for pair, one in amendments]
-    await _retract(connection, [one for _, _, one in named if one.episode is None], now_ms)
+    retracted = [one for _, _, one in named if one.episode is None]
+    await _retract(connection, retracted, now_ms)
+    heirs = await _hand_over(connection, [one for one in retracted if one.merged_into is not None])
     judged = [(alert_id, pair, one.episode, one.alert_id is None) for alert_id, pair, one in named if one.episode]
     for is_new, write in ((False, _update), (True, _insert)):
         rows = [
@@ -226,7 +228,7 @@ async def write_all_amendments(
         ]
         if rows:
             await write(connection, rows)
-    await _announce(connection, [alert_id for alert_id, _, _ in named], topic)
+    await _announce(connection, [*dict.fromkeys([*(alert_id for alert_id, _, _ in named), *heirs])], topic)
 
 
 _Row = tuple[str, Pair, tuple[object, ...]]
@@ -270,6 +272,27 @@ async def _retract(connection: Connection, amendments: Sequence[Amendment], now_
                 [one.reason for one in amendments],
             ),
         )
+
+
+async def _hand_over(connection: Connection, merged: Sequence[Amendment]) -> list[str]:
+    """What people said about merged episodes goes on with the one that survives; returns the survivors that got something."""
+    if not merged:
+        return []
+    pairs = ([one.alert_id for one in merged], [one.merged_into for one in merged])
+    await connection.execute(
+        "UPDATE weir.alert_note n SET alert_id = q.heir FROM unnest(%s::text[], %s::text[]) AS q (alert_id, heir)"
+        " WHERE n.alert_id = q.alert_id",
+        pairs,
+    )
+    cursor = await connection.execute(
+        "UPDATE weir.alert_episode h SET acknowledged_by = coalesce(h.acknowledged_by, e.acknowledged_by),"
+        " acknowledged_at = coalesce(h.acknowledged_at, e.acknowledged_at),"
+        " assigned_to = coalesce(h.assigned_to, e.assigned_to), version = h.version + 1"
+        " FROM unnest(%s::text[], %s::text[]) AS q (alert_id, heir) JOIN weir.alert_episode e USING (alert_id)"
+        " WHERE h.alert_id = q.heir AND (e.acknowledged_by IS NOT NULL OR e.assigned_to IS NOT NULL) RETURNING h.alert_id",
+        pairs,
+    )
+    return [str(alert_id) for (alert_id,) in await cursor.fetchall()]
 
 
 async def _update(connection: Connection, rows: Sequence[_Row]) -> None:

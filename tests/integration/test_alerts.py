@@ -289,3 +289,33 @@ def test_our_own_outage_raises_no_silence(
     new_worker(WEIR_BATCH_MAX_RECORDS="2")
     settled(database, 61)
     assert database.query("SELECT count(*) FROM alert_episodes") == [(0,)]
+
+
+def test_merged_episodes_keep_what_people_said_about_them(
+    database: Database, tenant: Tenant, device: ThirdPartyDevice, new_worker: NEW_WORKER
+) -> None:
+    add_rule(database, tenant, {"type": "threshold", "above": 8.0})
+    new_worker()
+    # Warm, cold, warm: two episodes, of which somebody acknowledges the second.
+    device.send_all(tenant.devices[0], [body(*minutes([9.0, 4.0, 9.0, 4.0]))])
+    settled(database, 1)
+    assert [one[:2] for one in episodes(database)] == [("resolved", at(0)), ("resolved", at(10))]
+    database.query(
+        "WITH second AS (UPDATE weir.alert_episode SET acknowledged_by = 'ann', acknowledged_at = now()"
+        " WHERE started_at = %s RETURNING alert_id)"
+        " INSERT INTO weir.alert_note (alert_id, kind, author, note) SELECT alert_id, 'acknowledge', 'ann', 'seen' FROM second",
+        at(10),
+    )
+
+    # The reading between them was a conflict: the greater value is warm, so they were one.
+    device.send_all(tenant.devices[0], [body(reading(START_MS + 5 * MINUTE_MS, 9.5))])
+    settled(database, 2)
+
+    assert [one[:4] for one in episodes(database)] == [("resolved", at(0), at(0), at(15))]
+    assert database.query("SELECT acknowledged_by FROM alert_episodes WHERE status = 'resolved'") == [("ann",)]
+    assert database.query(
+        "SELECT status, reason, merged_into IS NULL FROM alert_episodes WHERE status = 'retracted'"
+    ) == [("retracted", "merged", False)]
+    assert database.query(
+        "SELECT n.note FROM weir.alert_note n JOIN alert_episodes e USING (alert_id) WHERE e.status = 'resolved'"
+    ) == [("seen",)]
