@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +23,8 @@ from schemas.errors import Transient
 STAGE = 1
 _NAME = "broker"
 _WATCH_S = 5.0
+# Of the 20 s that stopping may take.
+_DRAIN_S, _DRAIN_POLL_S, _LAST_BATCH_S = 8.0, 0.1, 0.5
 _TOPIC_ATTEMPTS, _TOPIC_PAUSE_S = 10, 1.0
 _WRITTEN_BY_DEVICES = (Topic.READINGS, Topic.SCAN_FRAMES)
 
@@ -107,6 +110,33 @@ class BrokerPart:
             if grown_mib > self._memory_mib and await asyncio.to_thread(self._freeze, pid, database_url):
                 self._say(f"{_NAME}: nothing waits in its {grown_mib} MiB; starting it afresh")
                 supervisor.restart(_NAME)
+
+    async def drain(self, database_url: str) -> None:
+        """Before the embedded broker goes, and its memory with it, let the workers commit what it has acknowledged.
+
+        What is left when the time is up is named: its senders believe it delivered.
+        """
+        broker = self._embedded
+        if broker is None or not broker.is_running():
+            return
+        try:
+            is_empty = await asyncio.to_thread(self._wait_until_empty, database_url)
+        except (KafkaError, psycopg.Error, OSError):
+            return  # one of them is gone already: nothing more can be committed
+        if not is_empty:
+            self._say(f"{_NAME}: still holds records that no worker has committed; have their devices send them again")
+
+    def _wait_until_empty(self, database_url: str) -> bool:
+        topics = [topic_name(self._settings.topic_prefix, Topic.READINGS)]
+        deadline_s = time.monotonic() + _DRAIN_S
+        with closing(Ledger(self.bootstrap, database_url, topics)) as ledger:
+            while not ledger.nothing_waits():
+                if time.monotonic() > deadline_s:
+                    return False
+                time.sleep(_DRAIN_POLL_S)
+            # The broker answers for its end with the last batch's beginning; a worker takes that batch in milliseconds.
+            time.sleep(_LAST_BATCH_S)
+        return True
 
     def _service(self, broker: EmbeddedBroker) -> Service:
         def spawn() -> subprocess.Popen[bytes]:

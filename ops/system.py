@@ -111,6 +111,7 @@ class System:
         self._settings = settings
         self._console = console
         self._supervisor = Supervisor(console.say)
+        self._is_ready = False
         self._state = load_state(options.data_dir)
         self._secret_key = settings.secret_key.get_secret_value() or self._state.secret_key
         self._database: EmbeddedPostgres | None = None
@@ -146,6 +147,7 @@ class System:
         await self._timed("readiness", self._until_ready())
         if self._options.demo:
             await self._supervisor.start(self._simulator())
+        self._is_ready = True
         self._console.say(f"ready {self.api_url}")
 
     async def watch(self) -> None:
@@ -158,6 +160,8 @@ class System:
         """Stop everything in reverse order."""
         self._console.say("stopping")
         started_s = time.monotonic()
+        if self._is_ready:
+            await self._broker.drain(self._url(login_name(DatabaseRole.OPERATOR)))
         await self._supervisor.stop()
         self._console.say(f"stopped in {time.monotonic() - started_s:.1f} s")
 
