@@ -16,6 +16,7 @@ from core.kafka import Topic, ensure_topics, topic_name
 from core.settings import Settings
 from ops.embedded.broker import EmbeddedBroker
 from ops.embedded.first_topics import require_sound
+from ops.embedded.lifeline import wait_until
 from ops.embedded.recycle import Ledger, freeze_if_idle, memory_mib
 from ops.supervisor import Service, Supervisor
 from schemas.errors import Transient
@@ -23,6 +24,7 @@ from schemas.errors import Transient
 STAGE = 1
 _NAME = "broker"
 _WATCH_S = 5.0
+_LOOK_FOR_A_MOMENT_S = 3.0
 # Of the 20 s that stopping may take.
 _DRAIN_S, _DRAIN_POLL_S, _LAST_BATCH_S = 8.0, 0.1, 0.5
 _TOPIC_ATTEMPTS, _TOPIC_PAUSE_S = 10, 1.0
@@ -167,6 +169,8 @@ class BrokerPart:
         topics = [topic_name(self._settings.topic_prefix, topic) for topic in _WRITTEN_BY_DEVICES]
         try:
             with closing(Ledger(self.bootstrap, database_url, topics)) as ledger:
-                return freeze_if_idle(pid, self._embedded.port, ledger.nothing_waits)
+                # Between two records of a busy device there is a moment in which nothing waits.
+                port = self._embedded.port
+                return wait_until(lambda: freeze_if_idle(pid, port, ledger.nothing_waits), _LOOK_FOR_A_MOMENT_S)
         except (KafkaError, psycopg.Error, OSError):
             return False  # one of them is away just now

@@ -15,6 +15,7 @@ import pytest
 
 from ops.embedded.lifeline import ON_LINUX, wait_until
 from ops.embedded.ports import pick_port
+from ops.embedded.recycle import memory_mib
 from tests.acceptance.running import STOP_S, Running, still_running, weir
 
 pytestmark = [
@@ -201,16 +202,22 @@ def test_a_grown_broker_starts_afresh_and_no_acknowledged_record_is_lost(tmp_pat
         running.wait_until_ready()
         sent = 0
 
-        def has_started_afresh() -> bool:
-            # 2 000 readings of some 70 bytes each: 0.14 MB a record, and one with a time of its own to find again.
+        def publish(*more: tuple[str, str, float]) -> None:
+            """A reading with a time of its own, to find it again, and more."""
             nonlocal sent
-            bulk = [("bulk", f"{DAY}T10:00:00.{n % 1000:03d}Z", n // 1000) for n in range(2_000)]
-            marked = ("marked", f"{DAY}T{sent // 3600:02d}:{sent // 60 % 60:02d}:{sent % 60:02d}.000Z", float(sent))
-            sent += running.publish(*bulk, marked) == 202
-            return "nothing waits in its" in running.log()
+            sent += (
+                running.publish(("marked", f"{DAY}T10:{sent // 60:02d}:{sent % 60:02d}.000Z", float(sent)), *more)
+                == 202
+            )
 
-        assert wait_until(has_started_afresh, PATIENCE_S)
+        broker = running.pid_of("tansu")
+        while memory_mib(broker) <= 40:
+            publish(*(("bulk", f"{DAY}T11:{n // 60:02d}:{n % 60:02d}.000Z", 4.0) for n in range(3_000)))
 
+        # A device that publishes now and then does not keep the broker.
+        while not wait_until(lambda: "nothing waits in its" in running.log(), 0.2):
+            publish()
+            assert sent < 600
         assert wait_until(lambda: len(running.values("marked", DAY)) == sent, PATIENCE_S)
     finally:
         running.end()
