@@ -16,7 +16,7 @@ from psycopg import errors
 from core.postgres import Connection, Pool
 from sinks.timescale import aggregates
 from sinks.timescale.migrate import Engine
-from sinks.timescale.rollups import lock_out_writers, refresh_tenants, refresher
+from sinks.timescale.rollups import lock_out_writers, long_statements, refresh_tenants, refresher
 
 _COMPRESS_AFTER_DAYS = 7
 _SENSORS_A_COPY = 64
@@ -118,12 +118,15 @@ async def drop_expired(pool: Pool, engine: Engine) -> RetentionReport:
         Misconfigured: as for `rollups.refresh`.
     """
     report = RetentionReport()
-    async with pool.connection() as connection, refresher(connection, wait=True):
-        await _freeze(connection, engine, report)
-        await _drop_partitions(connection, report)
-        await _erase(connection, report)
-        if engine is Engine.TIMESCALE:
-            await _compress(connection, report)
+    async with pool.connection() as connection:
+        async with refresher(connection, wait=True):
+            await _freeze(connection, engine, report)
+            await _drop_partitions(connection, report)
+        # What may take hours goes on beside the refresher, which leaves frozen spans alone.
+        async with long_statements(connection):
+            await _erase(connection, report)
+            if engine is Engine.TIMESCALE:
+                await _compress(connection, report)
     return report
 
 

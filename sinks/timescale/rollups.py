@@ -300,12 +300,22 @@ async def refresher(connection: Connection, *, wait: bool = False) -> AsyncItera
     if row is None or row[0] is False:
         yield False
         return
+    try:
+        async with long_statements(connection):
+            yield True
+    finally:
+        if not connection.closed:
+            await connection.execute("SELECT pg_advisory_unlock(%s)", (REFRESHER_LOCK,))
+
+
+@asynccontextmanager
+async def long_statements(connection: Connection) -> AsyncIterator[None]:
+    """Let statements take ten minutes until the end of the block."""
     before = await (await connection.execute("SELECT current_setting('statement_timeout')")).fetchone()
     assert before is not None  # noqa: S101 - a setting every server has
     await connection.execute("SELECT set_config('statement_timeout', %s, false)", (_STATEMENT_TIMEOUT,))
     try:
-        yield True
+        yield
     finally:
         if not connection.closed:
             await connection.execute("SELECT set_config('statement_timeout', %s, false)", before)
-            await connection.execute("SELECT pg_advisory_unlock(%s)", (REFRESHER_LOCK,))
