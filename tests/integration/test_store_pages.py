@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import LiteralString
 
 import psycopg
 import pytest
 
+from core.postgres import tenant_transaction
 from sinks.timescale.rollups import advance_frontier, refresh
 from tests.integration.servers import Database
 from tests.integration.store_scene import DAY_MS, HOUR_MS, StoreScene, at, ms, store_scene
@@ -84,3 +86,45 @@ def test_a_page_reads_what_it_shows_and_the_open_hours_however_much_is_stored_or
             assert fetched <= given + SPARE, query
 
     asyncio.run(go())
+
+
+def test_raw_pages_put_together_are_all_readings_in_order_of_time_and_seq(database: Database) -> None:
+    noon = ms("2026-03-10T12:00")
+
+    async def go() -> None:
+        async with store_scene(database) as scene:
+            await scene.add_sensors({1: "A", 2: "B"})
+            rng = random.Random(1)
+            # Two days around a boundary of partitions; several seqs share a millisecond, also across pages.
+            await scene.write(
+                *(
+                    (rng.choice((1, 2)), noon + rng.randrange(20) * 6_000_000, rng.randrange(9), rng.random())
+                    for _ in range(300)
+                )
+            )
+            wanted = [(at(key[1]), value, key[2]) for key, value in sorted(scene.truth.items()) if key[0] == 1]
+            assert await raw_pages(scene, limit=7) == wanted
+            async with tenant_transaction(scene.reader, "A") as connection:
+                cursor = await connection.execute("SELECT at, value, seq FROM weir_tenant.readings ORDER BY at, seq")
+                assert await cursor.fetchall() == wanted
+            await scene.admin("UPDATE weir.tenant SET retention_horizon = '2026-03-11Z'")
+            assert await raw_pages(scene, limit=7) == [row for row in wanted if row[0] >= at(ms("2026-03-11T00:00"))]
+
+    asyncio.run(go())
+
+
+async def raw_pages(scene: StoreScene, *, limit: int) -> list[tuple[object, ...]]:
+    """All pages of sensor 1 as its tenant reads them."""
+    rows: list[tuple[object, ...]] = []
+    after: tuple[object, object] = (None, None)
+    while True:
+        async with tenant_transaction(scene.reader, "A") as connection:
+            cursor = await connection.execute(
+                "SELECT at, value, seq FROM weir_tenant.sensor_raw(1, '-infinity', 'infinity', %s, %s, %s)",
+                (*after, limit),
+            )
+            page = await cursor.fetchall()
+        rows += page
+        if len(page) < limit:
+            return rows
+        after = (page[-1][0], page[-1][2])
