@@ -26,7 +26,7 @@ _NAME = "broker"
 _WATCH_S = 5.0
 _LOOK_FOR_A_MOMENT_S = 3.0
 # Of the 20 s that stopping may take.
-_DRAIN_S, _DRAIN_POLL_S, _LAST_BATCH_S = 8.0, 0.1, 0.5
+_DRAIN_S, _DRAIN_POLL_S = 8.0, 0.1
 _TOPIC_ATTEMPTS, _TOPIC_PAUSE_S = 10, 1.0
 _WRITTEN_BY_DEVICES = (Topic.READINGS, Topic.SCAN_FRAMES)
 
@@ -136,8 +136,6 @@ class BrokerPart:
                 if time.monotonic() > deadline_s:
                     return False
                 time.sleep(_DRAIN_POLL_S)
-            # The broker answers for its end with the last batch's beginning; a worker takes that batch in milliseconds.
-            time.sleep(_LAST_BATCH_S)
         return True
 
     def _service(self, broker: EmbeddedBroker) -> Service:

@@ -13,10 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
-from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 
 from ops.embedded.lifeline import send, wait_until
 from ops.embedded.traffic import bytes_sent, own_ports
+from ops.log_ends import log_ends, open_consumer
 
 _FREEZE_S = 1.0
 
@@ -37,7 +38,7 @@ class Ledger:
         with ExitStack() as opened:
             self._admin = KafkaAdminClient(bootstrap_servers=bootstrap)
             opened.callback(self._admin.close)
-            self._consumer = KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+            self._consumer = open_consumer(bootstrap)
             opened.callback(self._consumer.close)
             self._database = psycopg.connect(database_url, autocommit=True)
             opened.callback(self._database.close)
@@ -56,7 +57,7 @@ class Ledger:
         partitions = [
             TopicPartition(row["name"], number) for row in described for number in range(len(row["partitions"]))
         ]
-        ends = self._consumer.end_offsets(partitions)
+        ends = log_ends(self._consumer, partitions)
         return all(
             committed.get((each.topic, each.partition, identities[each.topic]), 0) >= end for each, end in ends.items()
         )

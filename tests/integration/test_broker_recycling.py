@@ -11,20 +11,21 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 
 from core.kafka import describe
 from ops.embedded.broker import EmbeddedBroker
 from ops.embedded.lifeline import ON_LINUX
 from ops.embedded.recycle import Ledger, freeze_if_idle, memory_mib
 from ops.embedded.traffic import CLOSED, bytes_sent, own_ports
+from ops.log_ends import log_ends, open_consumer
 from tests.integration.servers import Database
 
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(not ON_LINUX, reason="asks Linux about connections")]
 
 PUBLISH = """
 import sys
-from kafka import KafkaProducer
+from kafka import KafkaProducer, TopicPartition
 producer = KafkaProducer(bootstrap_servers=sys.argv[1], acks="all")
 print("connected", flush=True)
 for line in sys.stdin:
@@ -106,7 +107,7 @@ def test_our_own_questions_do_not_count(broker: EmbeddedBroker) -> None:
 
 
 def test_nothing_waits_once_every_position_is_at_the_end_of_the_same_topic(
-    broker: EmbeddedBroker, database: Database, device: subprocess.Popen[str]
+    broker: EmbeddedBroker, database: Database
 ) -> None:
     identity = describe(broker.bootstrap, ["readings"])["readings"].identity
 
@@ -120,17 +121,34 @@ def test_nothing_waits_once_every_position_is_at_the_end_of_the_same_topic(
             next_offset,
         )
 
+    def send_batch() -> None:
+        with closing(KafkaProducer(bootstrap_servers=broker.bootstrap, linger_ms=200)) as producer:
+            for _ in range(10):
+                producer.send("readings", b"record", partition=0)
+
     with closing(Ledger(broker.bootstrap, database.operator_url, ["readings", "scan-frames"])) as ledger:
         assert ledger.nothing_waits()  # nothing was ever sent
-        for _ in range(10):
-            publish(device)
+        send_batch()
         assert not ledger.nothing_waits()
-        for partition in (0, 1):
-            committed(partition, "of another topic", 10)
+        committed(0, "of another topic", 10)
         assert not ledger.nothing_waits()
-        for partition in (0, 1):
-            committed(partition, identity, 10)  # 10 records, so no partition has more
+        committed(0, identity, 9)
+        assert not ledger.nothing_waits()
+        committed(0, identity, 10)
         assert ledger.nothing_waits()
+
+
+def test_the_end_of_the_log_lies_behind_the_last_record_of_a_batch(broker: EmbeddedBroker) -> None:
+    partitions = [TopicPartition("readings", number) for number in (0, 1)]
+    with closing(open_consumer(broker.bootstrap)) as consumer:
+        assert log_ends(consumer, partitions) == {partitions[0]: 0, partitions[1]: 0}
+        for batch in (3, 1, 5):
+            with closing(KafkaProducer(bootstrap_servers=broker.bootstrap, linger_ms=200)) as producer:
+                for _ in range(batch):
+                    producer.send("readings", b"record", partition=1)
+
+        assert log_ends(consumer, partitions) == {partitions[0]: 0, partitions[1]: 9}  # 3 + 1 + 5
+        assert log_ends(consumer, partitions) == {partitions[0]: 0, partitions[1]: 9}
 
 
 def test_the_kernel_counts_what_a_server_sent_on_each_connection() -> None:
