@@ -215,7 +215,7 @@ def test_a_grown_broker_starts_afresh_and_no_acknowledged_record_is_lost(tmp_pat
             publish(*(("bulk", f"{DAY}T11:{n // 60:02d}:{n % 60:02d}.000Z", 4.0) for n in range(3_000)))
 
         # A device that publishes now and then does not keep the broker.
-        while not wait_until(lambda: "nothing waits in its" in running.log(), 0.2):
+        while not wait_until(lambda: "nothing waits in its" in running.log(), 1.0):
             publish()
             assert sent < 600
         assert wait_until(lambda: len(running.values("marked", DAY)) == sent, PATIENCE_S)
