@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
 
 from accounts import alerts
 from accounts.alerts import AlertFilter, Handling
-from api.auth import Principal, Reader, Writer
+from api.auth import Principal, Require
 from api.bodies import Body, described, require_known
 from api.errors import Problem
 from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
@@ -25,6 +25,9 @@ from core.postgres import Connection, tenant_transaction
 from schemas.rules import SEVERITIES
 
 router = APIRouter(prefix="/v1/alerts", tags=["alerts"])
+
+Reader = Annotated[Principal, Depends(Require("alerts:read"))]
+Writer = Annotated[Principal, Depends(Require("alerts:write"))]
 
 JSON: Final = "application/json"
 STATUSES: Final = ("pending", "firing", "resolved", "retracted")
@@ -167,7 +170,7 @@ async def assign(services: ServicesOfApp, principal: Writer, alert_id: AlertId, 
 
 async def _handle(services: Services, principal: Principal, alert_id: str, handling: Handling, text: str) -> Response:
     topic = topic_name(services.settings.topic_prefix, Topic.ALERTS)
-    async with tenant_transaction(services.pool, principal.tenant_id) as connection:
+    async with tenant_transaction(services.pool, principal.tenant_id, principal.subject) as connection:
         await _require_alert(connection, alert_id)
         document = await alerts.handle(connection, alert_id, handling, principal.subject, text, topic)
     return _answer(document)

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic.json_schema import models_json_schema
 
 from api import alerts, data_quality, documentation, health, ingest, readings, rules, sensors
-from api.auth import ApiKeys, DeviceSecrets
+from api.auth import ApiKeys, DeviceSecrets, Require
 from api.errors import install_handlers
 from api.health import Readiness
 from api.limits import TokenBuckets
@@ -75,7 +76,7 @@ def create_app(settings: Settings, *, clock: Clock | None = None, now_s: Callabl
         allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
         expose_headers=["X-Request-Id", "Retry-After"],
     )
-    _describe_problems(app)
+    _complete_document(app)
     return app
 
 
@@ -130,8 +131,8 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def _describe_problems(app: FastAPI) -> None:
-    """Add the problem's schema, to which the routes' responses refer, to the generated document."""
+def _complete_document(app: FastAPI) -> None:
+    """Add to the generated document the problem's schema, to which all responses refer, and each operation's permission."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -140,8 +141,19 @@ def _describe_problems(app: FastAPI) -> None:
             [(ProblemDetails, "serialization")], ref_template="#/components/schemas/{model}"
         )
         document.setdefault("components", {}).setdefault("schemas", {}).update(problem["$defs"])
+        for route in iter_route_contexts(app.routes):
+            wanted = _permission(route.dependant) if isinstance(route.original_route, APIRoute) else None
+            for method in (route.methods or ()) if wanted and route.include_in_schema else ():
+                document["paths"][route.path][method.lower()]["x-permission"] = wanted
         # JSON has no tuples and no NaN: what goes out is what a parser gets back.
         parsed: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
         return parsed
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document
+
+
+def _permission(dependant: Dependant) -> str | None:
+    """What a route asks of its principal."""
+    if isinstance(dependant.call, Require):
+        return dependant.call.permission
+    return next(filter(None, map(_permission, dependant.dependencies)), None)

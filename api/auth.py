@@ -1,7 +1,7 @@
 """Who asks: API keys for people's programs, device secrets for devices; the tenant comes from the credential alone.
 
 Another kind of bearer credential (access tokens) is one more `Authenticator` in the list; endpoints ask for a `Principal`
-with a scope and never see what it was made from. What held within the last two seconds is not asked for again, so a
+with a permission and never see what it was made from. What held within the last two seconds is not asked for again, so a
 revocation acts within that time; what does not hold is never remembered.
 """
 
@@ -18,6 +18,7 @@ from typing import Annotated, Final, Generic, Protocol, TypeVar
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from accounts.permissions import ALL, Permissions, Role, permissions_of_scopes
 from api.errors import Problem
 from api.services import Services, services_of
 from core.postgres import Pool
@@ -38,13 +39,23 @@ class Principal:
 
     Attributes:
         tenant_id: whose data it may see.
-        subject: the credential's own id, never the credential.
-        scopes: what it may do.
+        subject: the person's or the key's id, never the credential; what the audit log knows the actor by.
+        permissions: what it may do.
+        role: of a person; None for a key.
+        session_id: of a signed-in person; None for a key.
+        expires_at_s: when the credential ends, epoch seconds; None if it does not by itself.
     """
 
     tenant_id: str
     subject: str
-    scopes: frozenset[str]
+    permissions: Permissions
+    role: Role | None = None
+    session_id: str | None = None
+    expires_at_s: float | None = None
+
+    def may(self, permission: str) -> bool:
+        """Whether it has a permission."""
+        return permission in self.permissions
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +117,7 @@ class ApiKeys:
         found = await credentials.find_api_key(self._pool, digest)
         if found is None:
             return None
-        principal = Principal(found.tenant_id, found.api_key_id, frozenset(found.scopes))
+        principal = Principal(found.tenant_id, found.api_key_id, permissions_of_scopes(found.scopes))
         self._recent.put(digest, principal)
         return principal
 
@@ -156,10 +167,20 @@ ServicesOfApp = Annotated[Services, Depends(services_of)]
 
 
 class Require:
-    """A dependency that yields the principal, if it has a scope and keeps to its rate."""
+    """A dependency that yields the principal, if it has a permission and keeps to its rate.
 
-    def __init__(self, scope: str) -> None:
-        self._scope = scope
+    Args:
+        permission: of `accounts.permissions`, such as `rules:write`; None: any principal will do.
+
+    Raises:
+        ValueError: there is no such permission.
+    """
+
+    def __init__(self, permission: str | None) -> None:
+        if permission is not None and permission not in ALL:
+            msg = f"there is no permission {permission}; accounts.permissions lists them"
+            raise ValueError(msg)
+        self.permission = permission
 
     async def __call__(self, services: ServicesOfApp, presented: Annotated[Presented, Security(_bearer)]) -> Principal:
         """The principal of the request.
@@ -172,14 +193,14 @@ class Require:
             principal = await authenticator.authenticate(credential)
             if principal is not None:
                 limit_rate(services, principal.subject)
-                self._require_scope(principal)
+                self._require_permission(principal)
                 return principal
         raise Problem.unauthorized(detail=_INVALID, presented=True)
 
-    def _require_scope(self, principal: Principal) -> None:
-        if self._scope not in principal.scopes:
-            detail = f"this credential lacks the scope {self._scope}; use one that has it"
-            raise Problem(HTTPStatus.FORBIDDEN, "missing_scope", detail)
+    def _require_permission(self, principal: Principal) -> None:
+        if self.permission is not None and not principal.may(self.permission):
+            detail = f"this credential may not do {self.permission}; use one whose role or scopes allow it"
+            raise Problem(HTTPStatus.FORBIDDEN, "missing_permission", detail)
 
 
 async def require_device(
@@ -219,6 +240,5 @@ def _credential(presented: Presented, remedy: str) -> str:
     return presented.credentials
 
 
-Reader = Annotated[Principal, Depends(Require("read"))]
-Writer = Annotated[Principal, Depends(Require("write"))]
+Anyone = Annotated[Principal, Depends(Require(None))]
 Publisher = Annotated[Device, Depends(require_device)]

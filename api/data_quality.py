@@ -18,7 +18,7 @@ from fastapi import APIRouter, Depends
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from api.auth import Reader
+from api.auth import Principal, Require
 from api.errors import Problem
 from api.models import QUALITY_RESPONSES
 from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
@@ -33,6 +33,8 @@ from sinks.timescale import reader
 from sinks.timescale.reader import RefusalCounts, SensorRow
 
 router = APIRouter(prefix="/v1/data-quality", tags=["readings"])
+
+Reader = Annotated[Principal, Depends(Require("readings:read"))]
 
 MAX_LISTED: Final = 10_000
 READINGS_PER_PAGE: Final = 2_000_000

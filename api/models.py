@@ -232,7 +232,7 @@ _NEXT: Final = "kq1zZW5fNGY2ZTBiN2QyYy0"
 _PROBLEMS: Final[dict[int, tuple[str, str]]] = {
     400: ("incomplete_request", "the request ended before its body did"),
     401: ("unauthorized", "the credential is unknown, revoked or expired"),
-    403: ("missing_scope", "this credential lacks the scope read; use one that has it"),
+    403: ("missing_permission", "this credential may not do rules:write; use one whose role or scopes allow it"),
     404: ("not_found", "there is no such sensor"),
     409: ("changed_meanwhile", "the rule was changed at the same time; read it and try again"),
     413: ("too_large", "the record has more than 1048576 bytes; send several"),

@@ -10,17 +10,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from numpy.typing import NDArray
 from starlette.responses import Response
 
 from accounts import rules
 from accounts.rules import WatchedSensor
-from api.auth import Principal, Reader
+from api.auth import Principal, Require
 from api.bodies import Body, described, require_known
 from api.errors import Problem
 from api.rule_checks import check, understood
@@ -36,6 +36,8 @@ from schemas.rules import Attribute, Rule, Silence, Target
 from sinks.timescale.histories import History, sensor_history
 
 router = APIRouter(prefix="/preview", tags=["rules"])
+
+Reader = Annotated[Principal, Depends(Require("rules:read"))]
 
 MAX_SENSORS: Final = 200
 MAX_READINGS: Final = 5_000_000

@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
-from api.auth import Principal, Reader
+from api.auth import Principal, Require
 from api.errors import Problem
 from api.models import READINGS_RESPONSES
 from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
@@ -20,6 +20,8 @@ from sinks.timescale import reader
 from sinks.timescale.reader import STEPS_MS, BucketRow, RawRow
 
 router = APIRouter(prefix="/v1/sensors", tags=["readings"])
+
+Reader = Annotated[Principal, Depends(Require("readings:read"))]
 
 _TIME_EXAMPLE = "2026-11-22T20:00:00.000Z"
 Start = Annotated[

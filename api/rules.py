@@ -8,13 +8,13 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 import msgspec
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 from starlette.responses import Response
 
 from accounts import rules
 from accounts.rules import ChangedMeanwhile, RuleRow
 from api import preview
-from api.auth import Principal, Reader, Writer
+from api.auth import Principal, Require
 from api.bodies import Body, described
 from api.errors import Problem
 from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
@@ -35,6 +35,9 @@ from schemas import rfc3339
 
 router = APIRouter(prefix="/v1/rules", tags=["rules"])
 router.include_router(preview.router)
+
+Reader = Annotated[Principal, Depends(Require("rules:read"))]
+Writer = Annotated[Principal, Depends(Require("rules:write"))]
 
 JSON: Final = "application/json"
 MAX_VERSIONS: Final = 1_000
@@ -65,7 +68,7 @@ class AfterRule(msgspec.Struct, array_like=True):
 async def create_rule(services: ServicesOfApp, principal: Writer, body: Body) -> Response:
     """Records a rule. It judges readings from `effective_from` on, stored ones too; by default from now."""
     rule = understood(body)
-    async with tenant_transaction(services.pool, principal.tenant_id) as connection:
+    async with tenant_transaction(services.pool, principal.tenant_id, principal.subject) as connection:
         await require_room(connection)
         warnings = await check(connection, rule, body)
         rule_id = await rules.create_rule(connection, _kept(body), _moment(rule.effective_from_ms), principal.subject)
@@ -105,7 +108,7 @@ async def read_rule(services: ServicesOfApp, principal: Reader, rule_id: RuleId)
 )
 async def change_rule(services: ServicesOfApp, principal: Writer, rule_id: RuleId, body: Body) -> Response:
     """Records the next version: it judges from `effective_from` on, by default from now. Nothing changed, nothing recorded."""
-    async with tenant_transaction(services.pool, principal.tenant_id) as connection:
+    async with tenant_transaction(services.pool, principal.tenant_id, principal.subject) as connection:
         row = await _require_rule(connection, rule_id)
         document = _merged(row.document, body)
         rule = understood(document)
@@ -119,7 +122,7 @@ async def change_rule(services: ServicesOfApp, principal: Writer, rule_id: RuleI
 @router.delete("/{rule_id}", summary="Delete a rule", status_code=204, responses=RULE_DELETED, response_class=Response)
 async def delete_rule(services: ServicesOfApp, principal: Writer, rule_id: RuleId) -> Response:
     """Judges no further readings by it; its open episodes resolve at this moment. What it found stays."""
-    async with tenant_transaction(services.pool, principal.tenant_id) as connection:
+    async with tenant_transaction(services.pool, principal.tenant_id, principal.subject) as connection:
         row = await _require_rule(connection, rule_id)
         await _record(connection, principal, row, None, None)
     return Response(status_code=HTTPStatus.NO_CONTENT)

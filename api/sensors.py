@@ -8,7 +8,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Path
 from starlette.responses import Response
 
-from api.auth import Reader
+from api.auth import Principal, Require
 from api.errors import Problem
 from api.models import SENSOR_RESPONSES, SENSORS_RESPONSES
 from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
@@ -21,6 +21,8 @@ from sinks.timescale import reader
 from sinks.timescale.reader import SensorRow
 
 router = APIRouter(prefix="/v1/sensors", tags=["sensors"])
+
+Reader = Annotated[Principal, Depends(Require("sensors:read"))]
 
 JSON: Final = "application/json"
 SensorId = Annotated[str, Path(max_length=200, description="as `/v1/sensors` lists it", examples=["sen_4f6e0b7d2c"])]

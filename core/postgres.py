@@ -109,10 +109,18 @@ async def require_connection(url: str) -> None:
 
 
 @asynccontextmanager
-async def tenant_transaction(pool: Pool, tenant_id: str) -> AsyncIterator[Connection]:
-    """A read transaction that sees one tenant only: the views and policies filter by the setting made here."""
+async def tenant_transaction(pool: Pool, tenant_id: str, actor: str = "") -> AsyncIterator[Connection]:
+    """A transaction that sees one tenant only: the views and policies filter by the setting made here.
+
+    Args:
+        pool: of the role to work under.
+        tenant_id: from a verified credential, never from a payload.
+        actor: whom the audit log names for what is changed here; a reading transaction needs none.
+    """
     async with pool.connection() as connection, connection.transaction():
-        await connection.execute("SELECT set_config('weir.tenant', %s, true)", (tenant_id,))
+        await connection.execute(
+            "SELECT set_config('weir.tenant', %s, true), set_config('weir.actor', %s, true)", (tenant_id, actor)
+        )
         yield connection
 
 

@@ -13,6 +13,8 @@ from ops.connection_file import DemoTenant
 
 _NAMES = ("Demo Kitchen", "Other Kitchen")
 _PASSWORD_BYTES = 18
+# What people try the system with may do everything.
+_SCOPES = ("read", "write", "admin")
 
 
 async def still_there(owner_url: str, tenants: tuple[DemoTenant, ...]) -> bool:
@@ -38,7 +40,7 @@ async def make(owner_url: str, vault: Vault) -> tuple[DemoTenant, ...]:
 async def _make_one(connection: Connection, vault: Vault, name: str) -> DemoTenant:
     tenant_id = await create_tenant(connection, name, plan="enterprise")
     device = await create_device(connection, vault, tenant_id, "demo device")
-    api_key = await create_api_key(connection, vault, tenant_id, "demo key")
+    api_key = await create_api_key(connection, vault, tenant_id, "demo key", scopes=_SCOPES)
     email = f"owner@{name.lower().replace(' ', '-')}.example"
     password = secrets.token_urlsafe(_PASSWORD_BYTES)
     return DemoTenant(tenant_id, api_key, device.device_id, device.secret, email, password)

@@ -113,7 +113,8 @@ async def create_tenant(database: Database, *, devices: int = 1, name: str = "te
     async with connection:
         await connection.execute("SET ROLE weir_owner")
         tenant_id = await provisioning.create_tenant(connection, name)
-        api_key = await provisioning.create_api_key(connection, VAULT, tenant_id, "test")
+        scopes = ("read", "write", "admin")
+        api_key = await provisioning.create_api_key(connection, VAULT, tenant_id, "test", scopes=scopes)
         made = [await provisioning.create_device(connection, VAULT, tenant_id, f"device {n}") for n in range(devices)]
     return Tenant(tenant_id, api_key, tuple(made))
 

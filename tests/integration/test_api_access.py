@@ -132,7 +132,7 @@ class TestCredentials:
         tenant = new_tenant(database)
         database.query("UPDATE weir.api_key SET scopes = '{write}' WHERE tenant_id = %s", tenant.tenant_id)
         with client(url, tenant.api_key) as api:
-            assert api.get("/v1/sensors", status=403)["code"] == "missing_scope"
+            assert api.get("/v1/sensors", status=403)["code"] == "missing_permission"
 
 
 class TestTenants:

@@ -205,7 +205,7 @@ def test_a_key_that_may_only_read_cannot_acknowledge(
     path = f"/v1/alerts/{add_episode(database, tenant, sensors[0][0], 0, 10)}"
 
     for handling in ("acknowledge", "comment", "assign"):
-        assert send(api, "POST", f"{path}/{handling}", {}, status=403)["code"] == "missing_scope"
+        assert send(api, "POST", f"{path}/{handling}", {}, status=403)["code"] == "missing_permission"
     api.get(path)
 
 

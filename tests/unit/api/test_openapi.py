@@ -15,6 +15,10 @@ from core.settings import Settings
 from schemas.errors import Misconfigured
 
 
+# What is not asked for with a person's or a key's credential.
+NO_PERMISSION = {"POST /v1/readings"}
+
+
 def settings(**others: Any) -> Settings:
     values = {"database_url": SecretStr("postgresql://nobody@127.0.0.1:1/none"), "secret_key": SecretStr("k" * 32)}
     return Settings(**{**values, **others})
@@ -100,6 +104,13 @@ class TestDocument:
                 assert operation["security"], name
                 assert {"401", "422", "429", "503"} <= set(operation["responses"]), name
             assert operation["operationId"].isidentifier(), name
+
+    def test_every_operation_tells_the_permission_that_it_takes(self, document: dict[str, Any]) -> None:
+        told = {name: operation.get("x-permission") for name, operation in operations(document)}
+
+        assert told["GET /v1/sensors"] == "sensors:read"
+        assert told["POST /v1/alerts/{alert_id}/assign"] == "alerts:write"
+        assert {name for name, permission in told.items() if permission is None and " /v1/" in name} == NO_PERMISSION
 
     def test_the_operation_ids_are_distinct(self, document: dict[str, Any]) -> None:
         ids = [operation["operationId"] for _, operation in operations(document)]
