@@ -44,7 +44,8 @@ def files(*suffixes: str) -> list[Path]:
     """Every file of the project with one of the suffixes, dot folders of tools left out."""
     starts = [*(ROOT / name for name in sorted(TOP_LEVEL_FOLDERS)), ROOT / ".ci"]
     below = [path for start in starts for path in _walk(start)]
-    at_the_top = [path for path in ROOT.iterdir() if path.is_file()]
+    # A linked work tree has a file `.git`, which is git's and not ours.
+    at_the_top = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     return sorted(path for path in below + at_the_top if not suffixes or path.suffix in suffixes)
 
 

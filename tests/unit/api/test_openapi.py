@@ -14,7 +14,6 @@ from api.documentation import render
 from core.settings import Settings
 from schemas.errors import Misconfigured
 
-
 # What is not asked for with a person's or a key's credential.
 NO_PERMISSION = {"POST /v1/readings"}
 
