@@ -32,6 +32,7 @@ from sinks.dead_letters import Throttle
 from sinks.timescale.catalog import Catalog
 from sinks.timescale.partitions import PartitionKeeper
 from sinks.timescale.schema_version import require_schema
+from sinks.timescale.stalled_copies import end_stalled_copies
 from streams.application import build_application
 from streams.intake import Intake
 from streams.readings import MeterReadings, ReadingsPipeline
@@ -117,8 +118,9 @@ class Worker:
 
     async def _run_application(self, app: faust.App, intake: Intake, pool: Pool, stop: asyncio.Event) -> int:
         assert self._fatal is not None  # noqa: S101 - set by run
+        background = [asyncio.create_task(self._free_partitions(pool))]
         await app.start()
-        background = [
+        background += [
             asyncio.create_task(Relay(pool, self._settings.kafka_bootstrap, self._counters).run()),
             asyncio.create_task(self._beat(pool, app, intake)),
             asyncio.create_task(_raise_crash(app)),
@@ -166,6 +168,17 @@ class Worker:
     def _fail(self, error: BaseException) -> None:
         if self._fatal is not None and not self._fatal.done():
             self._fatal.set_result(error)
+
+    async def _free_partitions(self, pool: Pool) -> None:
+        """Free what frozen workers hold; already before the first assignment, which may wait for just that."""
+        while True:
+            try:
+                for pid in await end_stalled_copies(pool, _TRANSACTION_LIMIT_MS / 1000):
+                    log.warning("worker.stalled_copy_ended", server_process=pid)
+            except Exception as exc:
+                if not is_transient(exc):
+                    raise
+            await asyncio.sleep(_HEARTBEAT_S)
 
     async def _beat(self, pool: Pool, app: faust.App, intake: Intake) -> None:
         """Tell /readyz and /metrics about this worker."""

@@ -170,3 +170,37 @@ def test_a_stopped_worker_that_comes_back_after_its_partitions_moved_writes_noth
     wait_until(lambda: committed_records(database) == sent, 60, "all records committed")
     assert database.query("SELECT count(*) FROM stream_gaps") == [(0,)]
     recording.assert_recording_is_stored(database)
+
+
+def is_frozen_in_a_copy(database: Database, worker: WorkerProcess) -> bool:
+    """Stop the worker; wake it again unless the server waits for data of a COPY that the worker has begun."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'"
+        " AND query LIKE 'COPY %%' AND wait_event = 'ClientRead'"
+    )
+    worker.signal(signal.SIGSTOP)
+    # Twice, for what the worker sent just before it stopped may still be on its way.
+    if all(database.query(query) == [(1,)] for _ in range(2)):
+        return True
+    worker.signal(signal.SIGCONT)
+    return False
+
+
+def test_a_worker_frozen_in_the_middle_of_a_copy_gives_up_its_partition(
+    database: Database, device: ThirdPartyDevice, new_worker: Callable[..., WorkerProcess]
+) -> None:
+    tenant = asyncio.run(create_tenant(database))
+    first = new_worker(WEIR_BATCH_MAX_RECORDS="1", WEIR_WORKER_ID="first")
+    rows = list(range(recording.rows().height))
+    sent = send_recording(device, tenant, rows, per_record=2)
+    wait_until(lambda: committed_records(database) > 10, 60, "the first worker at work")
+    wait_until(lambda: is_frozen_in_a_copy(database, first), 60, "the first worker frozen in a COPY")
+    assert committed_records(database) < sent
+
+    second = new_worker(WEIR_WORKER_ID="second")
+    wait_until(lambda: committed_records(database) == sent, 60, "the second worker has taken over")
+    assert second.log().count("worker.stalled_copy_ended") == 1
+    # Its own sessions were left alone.
+    assert "closed connection" not in second.log()
+    first.signal(signal.SIGCONT)
+    recording.assert_recording_is_stored(database)
