@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -45,6 +46,22 @@ SHOWN_TO_ITSELF = {
     "weir.alert_history",
     "weir.alert_note",
     "weir_tenant.alert_episodes",
+    "weir.site",
+    "weir.site_version",
+    "weir.unit",
+    "weir.unit_version",
+    "weir.sensor_assignment",
+    "weir.place_work",
+    "weir.device_secret",
+    "weir_tenant.sites",
+    "weir_tenant.units",
+    "weir_tenant.devices",
+    "weir_tenant.sensors",
+    "weir_tenant.sensor_assignments",
+}
+PARTLY_SHOWN: dict[str, LiteralString] = {
+    "weir.api_key": "SELECT count(api_key_id) FROM weir.api_key",
+    "weir.device_secret": "SELECT count(secret_id) FROM weir.device_secret",
 }
 
 # Everything outside the system's own schemas of which the reader may select any column, with those columns.
@@ -125,6 +142,13 @@ async def _fill(scene: StoreScene) -> None:
         " VALUES ('alt-zebra', 'tenant-zebra', 2, 7, 'minor', 'firing', now(), now(), 777.125, 0, 0, false)",
         "INSERT INTO weir.alert_history VALUES ('alt-zebra', 1, now(), '{\"alert_id\": \"alt-zebra\"}')",
         "INSERT INTO weir.alert_note (alert_id, kind, author, note) VALUES ('alt-zebra', 'comment', 'zebra', 'zebra')",
+        "INSERT INTO weir.site (site_id, tenant_id, name, timezone) VALUES ('sit-zebra', 'tenant-zebra', 'zebra', 'UTC')",
+        "INSERT INTO weir.site_version VALUES ('sit-zebra', now(), 'tenant-zebra', 'UTC', '{}')",
+        "INSERT INTO weir.unit (unit_id, tenant_id, site_id, name, kind)"
+        " VALUES ('uni-zebra', 'tenant-zebra', 'sit-zebra', 'zebra', 'fridge')",
+        "INSERT INTO weir.unit_version VALUES ('uni-zebra', '2010-01-01T00:00Z', 'tenant-zebra', 'sit-zebra', 'fridge', '{}')",
+        "INSERT INTO weir.sensor_assignment VALUES (2, now(), 'tenant-zebra', 'uni-zebra', 'sit-zebra')",
+        "INSERT INTO weir.place_work (tenant_id, sensor_no, from_at) VALUES ('tenant-zebra', 2, now())",
         "INSERT INTO weir.operator_alarm (kind, subject, detail) VALUES ('refusals', 'dev-zebra', 'zebra')",
         "ANALYZE",
     ):
@@ -177,8 +201,8 @@ def test_without_a_tenant_no_tenants_rows_are_shown(database: Database) -> None:
             async with await as_reader(scene.database, tenant) as connection:
                 for name in sorted(SHOWN_TO_ITSELF):
                     query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(*name.split(".")))
-                    if name == "weir.api_key":
-                        query = sql.SQL("SELECT count(api_key_id) FROM weir.api_key").format()
+                    if name in PARTLY_SHOWN:
+                        query = sql.SQL(PARTLY_SHOWN[name]).format()
                     assert await (await connection.execute(query)).fetchone() == (0,), name
 
     run_scene(database, act)
@@ -275,6 +299,16 @@ def test_the_planners_statistics_do_not_tell(database: Database) -> None:
     run_scene(database, act)
 
 
+PLACES_WRITTEN = (
+    "SELECT weir.record_site('sit-zebra', 2, 'mine', 'UTC', '{}', false, NULL) IS NOT NULL",
+    "SELECT weir.record_unit('uni-zebra', 2, 'mine', 'fridge', NULL, '{}', false, NULL) IS NOT NULL",
+    "SELECT weir.assign_sensor('sen-zebra', 'uni-zebra', NULL, '2020-01-01T00:00Z')",
+    "SELECT weir.rotate_device_secret('dev-tenant-zebra', 'mine', '1 hour') IS NOT NULL",
+    "SELECT weir.revoke_device_secret('dev-tenant-zebra', (SELECT min(secret_id) FROM weir.device_secret))",
+    "SELECT weir.revoke_device('dev-tenant-zebra')",
+)
+
+
 @pytest.mark.parametrize(("tenant", "handled"), [("A", False), ("", False), (None, False), (OTHER, True)])
 def test_functions_that_write_for_the_reader_write_for_its_tenant_only(
     database: Database, tenant: str | None, handled: bool
@@ -283,13 +317,17 @@ def test_functions_that_write_for_the_reader_write_for_its_tenant_only(
         async with await as_reader(scene.database, tenant) as connection:
             alert = "SELECT weir.handle_alert('alt-zebra', 'comment', 'me', 'mine', 'alerts') IS NOT NULL"
             rule = "SELECT weir.record_rule('rul-zebra', 2, NULL, NULL, 'me')"
-            for call in (alert, rule):
+            for call in (alert, rule, *PLACES_WRITTEN):
                 assert await (await connection.execute(call.encode())).fetchone() == (handled,), call
         written = await scene.admin(
             "SELECT (SELECT count(*) FROM weir.alert_note WHERE author = 'me'),"
-            " (SELECT count(*) FROM weir.rule_version WHERE recorded_by = 'me'), (SELECT count(*) FROM weir.topic_outbox)"
+            " (SELECT count(*) FROM weir.rule_version WHERE recorded_by = 'me'), (SELECT count(*) FROM weir.topic_outbox),"
+            " (SELECT count(*) FROM weir.site WHERE name = 'mine'), (SELECT count(*) FROM weir.unit WHERE name = 'mine'),"
+            " (SELECT count(*) FROM weir.sensor_assignment WHERE effective_from = '2020-01-01T00:00Z'),"
+            " (SELECT count(*) FROM weir.device_secret WHERE sealed = 'mine'),"
+            " (SELECT count(*) FROM weir.device WHERE revoked_at IS NOT NULL)"
         )
-        assert written == [(1, 1, 1) if handled else (0, 0, 0)]
+        assert written == [(1,) * 8 if handled else (0,) * 8]
 
     run_scene(database, act)
 
