@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,12 +130,23 @@ def _producer(bootstrap: str) -> _Confluent | KafkaProducer:
 
 @dataclass(frozen=True)
 class Drained:
-    """How a backlog was worked off."""
+    """How a backlog was worked off; seconds of CPU as if all of it had been worked off as what followed the first commit."""
 
     seconds: float
     first_commit_seconds: float
     worker_peak_mib: float
     worker_cpu_seconds: float
+    database_cpu_seconds: float
+
+
+@dataclass(frozen=True)
+class _Moment:
+    """How far a drain was, and what it had used by then."""
+
+    at: float
+    done: int
+    worker_cpu: float
+    database_cpu: float
 
 
 def drain(run: Servers, prefix: str, messages: int, workers: int, log_folder: Path) -> Drained:
@@ -156,33 +167,45 @@ def drain(run: Servers, prefix: str, messages: int, workers: int, log_folder: Pa
             processes.append(
                 subprocess.Popen([sys.executable, "-m", "ops.cli", "worker"], env=environment, stdout=log, stderr=log)
             )
-    first = 0.0
-    done_before_first = 0
     try:
-        with psycopg.connect(run.admin_url, autocommit=True) as connection:
-            while True:
-                row = connection.execute(
-                    "SELECT coalesce(sum(next_offset), 0) FROM stream_positions WHERE topic = %s",
-                    (f"{prefix}readings",),
-                ).fetchone()
-                done = int(row[0]) if row else 0
-                if done and not first:
-                    first, done_before_first = time.monotonic(), done
-                if done >= messages:
-                    break
-                if any(process.poll() is not None for process in processes):
-                    msg = f"a worker ended; see the logs in {log_folder}"
-                    raise RuntimeError(msg)
-                time.sleep(0.02)
-        seconds = (time.monotonic() - first) * messages / max(1, messages - done_before_first)
+        first, last = _watch(run, f"{prefix}readings", messages, processes, log_folder)
         peak = max(_peak_mib(process.pid) for process in processes)
-        cpu = sum(_cpu_seconds(process.pid) for process in processes)
     finally:
         for process in processes:
             process.terminate()
         for process in processes:
             process.wait(timeout=20)
-    return Drained(seconds, first - started, peak, cpu)
+    scale = messages / max(1, last.done - first.done)
+    return Drained(
+        (last.at - first.at) * scale,
+        first.at - started,
+        peak,
+        (last.worker_cpu - first.worker_cpu) * scale,
+        (last.database_cpu - first.database_cpu) * scale,
+    )
+
+
+def _watch(
+    run: Servers, topic: str, messages: int, processes: list[subprocess.Popen[bytes]], log_folder: Path
+) -> tuple[_Moment, _Moment]:
+    """The moments of the first commit and of the last."""
+    first: _Moment | None = None
+    with psycopg.connect(run.admin_url, autocommit=True) as connection:
+        while True:
+            row = connection.execute(
+                "SELECT coalesce(sum(next_offset), 0) FROM stream_positions WHERE topic = %s", (topic,)
+            ).fetchone()
+            done = int(row[0]) if row else 0
+            if done and first is None or done >= messages:
+                worker_cpu = sum(_cpu_seconds(process.pid) for process in processes)
+                moment = _Moment(time.monotonic(), done, worker_cpu, _family_cpu_seconds(run.pg_pid))
+                if first is not None and done >= messages:
+                    return first, moment
+                first = first or moment
+            if any(process.poll() is not None for process in processes):
+                msg = f"a worker ended; see the logs in {log_folder}"
+                raise RuntimeError(msg)
+            time.sleep(0.02)
 
 
 def _peak_mib(pid: int) -> float:
@@ -193,6 +216,16 @@ def _peak_mib(pid: int) -> float:
 def _cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _family_cpu_seconds(pid: int) -> float:
+    """A process, its living children and those it has seen end."""
+    ended = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[13:15]
+    total = _cpu_seconds(pid) + sum(map(int, ended)) / os.sysconf("SC_CLK_TCK")
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            total += _cpu_seconds(int(child))
+    return total
 
 
 def database_limit(run: Servers, rows: int, sensors: int, start_ms: int) -> float:
@@ -254,6 +287,7 @@ def run(
                 "readings_per_s": round(count * each / drained.seconds),
                 "of_database_limit": round(count * each / drained.seconds / limit, 3),
                 "worker_cpu_us_per_message": round(drained.worker_cpu_seconds / count * 1e6, 2),
+                "database_cpu_us_per_message": round(drained.database_cpu_seconds / count * 1e6, 2),
                 "worker_peak_mib": round(drained.worker_peak_mib),
                 "first_commit_s": round(drained.first_commit_seconds, 2),
             }
