@@ -196,7 +196,7 @@ def _watch(
                 "SELECT coalesce(sum(next_offset), 0) FROM stream_positions WHERE topic = %s", (topic,)
             ).fetchone()
             done = int(row[0]) if row else 0
-            if done and first is None or done >= messages:
+            if (done and first is None) or done >= messages:
                 worker_cpu = sum(_cpu_seconds(process.pid) for process in processes)
                 moment = _Moment(time.monotonic(), done, worker_cpu, _family_cpu_seconds(run.pg_pid))
                 if first is not None and done >= messages:

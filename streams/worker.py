@@ -38,6 +38,7 @@ from streams.intake import Intake
 from streams.readings import MeterReadings, ReadingsPipeline
 from streams.relay import Relay
 from streams.rules.effect import EvaluateRules
+from streams.rules.growth import GrowthTeller
 from streams.rules.silence import SilenceWatch
 from streams.rules.work import RuleWorker
 
@@ -125,6 +126,7 @@ class Worker:
             asyncio.create_task(self._beat(pool, app, intake)),
             asyncio.create_task(_raise_crash(app)),
             asyncio.create_task(RuleWorker(pool, self._clock, self._alerts_topic).run()),
+            asyncio.create_task(GrowthTeller(pool, self._clock, self._alerts_topic).run()),
             asyncio.create_task(
                 SilenceWatch(pool, self._clock, self._topic, self._alerts_topic, lambda: intake.end_offsets(app)).run()
             ),

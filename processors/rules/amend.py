@@ -31,6 +31,8 @@ class Amendment:
     episode: Episode | None
     merged_into: str | None = None
     reason: str | None = None
+    # Only what a run adds up to moved, of an episode that stays open.
+    is_growth: bool = False
 
 
 def amend(stored: Sequence[StoredEpisode], judged: Sequence[Episode], retraction: str = "corrected") -> list[Amendment]:
@@ -55,7 +57,7 @@ def amend(stored: Sequence[StoredEpisode], judged: Sequence[Episode], retraction
         if survivor is None:
             changes.append(Amendment(None, episode))
         elif not _same(survivor.episode, episode):
-            changes.append(Amendment(survivor.alert_id, episode))
+            changes.append(Amendment(survivor.alert_id, episode, is_growth=_is_growth(survivor.episode, episode)))
     for left in free:
         heir = next(
             (survivors[n] for n, one in enumerate(real) if n in survivors and _overlap(left.episode, one)), None
@@ -73,6 +75,18 @@ def _same(left: Episode, right: Episode) -> bool:
     if math.isnan(left.peak_value) and math.isnan(right.peak_value):
         left, right = replace(left, peak_value=0.0), replace(right, peak_value=0.0)
     return left == right
+
+
+def _is_growth(left: Episode, right: Episode) -> bool:
+    """Whether an open episode differs in its peak and its proven and possible time alone."""
+    summed = replace(
+        right,
+        peak_at_ms=left.peak_at_ms,
+        peak_value=left.peak_value,
+        proven_ms=left.proven_ms,
+        possible_ms=left.possible_ms,
+    )
+    return right.status in {"pending", "firing"} and _same(left, summed)
 
 
 def _seniority(stored: StoredEpisode) -> tuple[int, int, str]:

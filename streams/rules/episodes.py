@@ -228,7 +228,7 @@ async def write_all_amendments(
         ]
         if rows:
             await write(connection, rows)
-    await _announce(connection, [*dict.fromkeys([*(alert_id for alert_id, _, _ in named), *heirs])], topic)
+    await announce(connection, [*dict.fromkeys([*(alert_id for alert_id, _, _ in named), *heirs])], topic)
 
 
 _Row = tuple[str, Pair, tuple[object, ...]]
@@ -324,13 +324,14 @@ async def _insert(connection: Connection, rows: Sequence[_Row]) -> None:
     )
 
 
-async def _announce(connection: Connection, alert_ids: Sequence[str], topic: str) -> None:
+async def announce(connection: Connection, alert_ids: Sequence[str], topic: str) -> None:
     """Keep the versions, publish them in order, and queue at most one message a kind."""
     cursor = await connection.execute(
-        "INSERT INTO weir.alert_history (alert_id, version, recorded_at, episode)"
+        "WITH shown AS (UPDATE weir.alert_episode SET show_at = NULL WHERE alert_id = ANY (%s) AND show_at IS NOT NULL)"
+        " INSERT INTO weir.alert_history (alert_id, version, recorded_at, episode)"
         " SELECT alert_id, version, updated_at, weir.episode_document(e) FROM weir.alert_episode e"
         " WHERE alert_id = ANY (%s) RETURNING alert_id, version, episode",
-        (list(alert_ids),),
+        (list(alert_ids), list(alert_ids)),
     )
     written = {alert_id: (version, document) for alert_id, version, document in await cursor.fetchall()}
     shown = [(alert_id, *written[alert_id]) for alert_id in alert_ids]

@@ -20,6 +20,7 @@ from schemas.rules import Aggregate, Combination, Condition, Rule, Threshold
 from streams.rules import episodes
 from streams.rules.book import BookedRule
 from streams.rules.episodes import Pair
+from streams.rules.growth import write_growth
 
 _DAY_MS = 86_400_000
 # Found this long after it happened, an episode is history: nobody is woken for it.
@@ -102,8 +103,10 @@ async def rejudge_all(connection: Connection, tasks: Sequence[Task], moment: Mom
         wanted = [episodes.Stretch(task.pair, task.from_ms, task.to_ms(widening, moment.now_ms)) for task in open_tasks]
         wanted = await episodes.covering_stretches(connection, wanted)
         amendments, cut = await _judged(connection, open_tasks, wanted)
+        await write_growth(connection, [one for _, one in amendments if one.is_growth], moment.now_ms)
+        told = [(pair, one) for pair, one in amendments if not one.is_growth]
         await episodes.write_all_amendments(
-            connection, amendments, moment.now_ms, moment.now_ms - HISTORICAL_AFTER_MS, moment.alerts_topic
+            connection, told, moment.now_ms, moment.now_ms - HISTORICAL_AFTER_MS, moment.alerts_topic
         )
         amended += len(amendments)
         open_tasks, widening = cut, widening * 4
