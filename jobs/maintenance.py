@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 
 from core.clock import monotonic_s
+from core.leases import Lease, hold
 from core.tasks import Queue, TaskName
 from jobs.registry import Resources, Task, Tasks
 from jobs.retry import Backoff
@@ -19,7 +20,6 @@ _DAYS_AHEAD = 7
 _REFRESH_LIMIT = 2_000
 _REFRESH_BUDGET_S = 20.0
 _CHUNK_ROWS = 5_000
-_RESCUER_LOCK = 5931870410
 # A job that took three workers down with it is not tried a fourth time.
 _MAX_LIVES = 3
 
@@ -67,14 +67,11 @@ async def clean_up(resources: Resources) -> None:
 
 async def rescue_stalled_jobs(resources: Resources) -> None:
     """Put the jobs of dead workers back into their queues; one rescuer at a time."""
-    async with resources.pool.connection() as connection:
-        elected = await (await connection.execute("SELECT pg_try_advisory_lock(%s)", (_RESCUER_LOCK,))).fetchone()
-        if elected is None or not elected[0]:
-            return
-        try:
-            await resources.queue.rescue(resources.stalled_after_s, _MAX_LIVES)
-        finally:
-            await connection.execute("SELECT pg_advisory_unlock(%s)", (_RESCUER_LOCK,))
+
+    async def rescue(_: Lease) -> None:
+        await resources.queue.rescue(resources.stalled_after_s, _MAX_LIVES)
+
+    await hold(resources.pool, "stalled-jobs", rescue)
 
 
 async def remove_old_jobs(resources: Resources) -> None:

@@ -1,7 +1,8 @@
 """The outbox relay: publishes committed outbox rows to Kafka, at least once, in order per key.
 
-One relay at a time holds an advisory lock; the others stand by. A row is deleted only after the broker has acknowledged
-its record, so a crash in between publishes it again: consumers tell repeats by the coordinates in the headers.
+One relay at a time holds the lease; the others stand by. A row is deleted only after the broker has acknowledged
+its record, so a crash in between publishes it again: consumers tell repeats by the coordinates in the headers. A relay
+that stood still while it was sending may repeat what it had in hand after newer records: consumers keep the higher version.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
+from core.leases import Lease, hold
 from core.metrics import WorkerCounters
 from core.postgres import Connection, Pool, is_transient
 
 log = structlog.get_logger()
 
-_LOCK = 5931870413
+_LEASE = "outbox-relay"
 _BATCH = 500
 _IDLE_S = 0.25
 _RETRY_S = 2.0
@@ -37,11 +39,7 @@ class Relay:
         """Take turns at being the relay, forever."""
         while True:
             try:
-                async with self._pool.connection() as connection:
-                    cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,))
-                    row = await cursor.fetchone()
-                    if row is not None and row[0]:
-                        await self._relay_until_failure(connection)
+                await hold(self._pool, _LEASE, self._relay_until_failure)
             except (KafkaError, OSError) as exc:
                 log.warning("relay.broker_away", error=type(exc).__name__)
             except Exception as exc:
@@ -50,27 +48,27 @@ class Relay:
                 log.warning("relay.database_away", error=type(exc).__name__)
             await asyncio.sleep(_RETRY_S)
 
-    async def _relay_until_failure(self, connection: Connection) -> None:
+    async def _relay_until_failure(self, lease: Lease) -> None:
         producer = AIOKafkaProducer(
             bootstrap_servers=self._bootstrap.split(","), acks="all", max_request_size=_MAX_REQUEST_BYTES
         )
         try:
             await producer.start()
-            while True:
-                if not await self._relay_some(connection, producer):
-                    await asyncio.sleep(_IDLE_S)
+            async with self._pool.connection() as connection:
+                while True:
+                    if not await self._relay_some(connection, producer, lease):
+                        await asyncio.sleep(_IDLE_S)
         finally:
             await producer.stop()
-            if not connection.closed:
-                await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
 
-    async def _relay_some(self, connection: Connection, producer: AIOKafkaProducer) -> int:
+    async def _relay_some(self, connection: Connection, producer: AIOKafkaProducer, lease: Lease) -> int:
         cursor = await connection.execute(
             "SELECT outbox_id, topic, key, value, headers FROM weir.topic_outbox ORDER BY outbox_id LIMIT %s", (_BATCH,)
         )
         rows = await cursor.fetchall()
         if not rows:
             return 0
+        lease.require_here()
         acknowledgements = [await self._send(producer, *row[1:]) for row in rows]
         await asyncio.gather(*acknowledgements)
         await connection.execute(

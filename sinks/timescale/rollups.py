@@ -26,6 +26,7 @@ REFRESHER_LOCK = 5931870403
 _HOUR_MS = 3_600_000
 _OPEN_HOURS = 2
 _STATEMENT_TIMEOUT = "600s"
+_IDLE_TIMEOUT = "60s"
 # Writers queue behind the exclusive lock as long as it waits: one batch's length, and then rather another time.
 _FRONTIER_LOCK_TIMEOUT = "1500ms"
 _HOURS_PER_TRANSACTION = 48
@@ -302,9 +303,12 @@ async def refresher(connection: Connection, *, wait: bool = False) -> AsyncItera
         return
     try:
         async with long_statements(connection):
+            # The lock goes with the session: a refresher that was stopped must not keep it for as long as it stands still.
+            await connection.execute("SELECT set_config('idle_session_timeout', %s, false)", (_IDLE_TIMEOUT,))
             yield True
     finally:
         if not connection.closed:
+            await connection.execute("SELECT set_config('idle_session_timeout', '0', false)")
             await connection.execute("SELECT pg_advisory_unlock(%s)", (REFRESHER_LOCK,))
 
 

@@ -2,7 +2,8 @@
 
 Our own outage must not look like a sensor's. So a moment T counts only once the broker has answered for every partition's
 end at or after T and the stored positions have passed those ends; a stopped worker or broker answers nothing, and nothing is
-judged until both are back and the backlog is committed. One worker at a time watches.
+judged until both are back and the backlog is committed. One worker at a time holds the lease and watches; who stood still
+meanwhile finds in the transaction that would open an episode that it is no longer its turn.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 import structlog
 
 from core.clock import Clock
+from core.leases import Lease, hold
 from core.postgres import Connection, Pool, is_transient
 from processors.rules.amend import Amendment
 from processors.rules.judge import open_silence
@@ -29,7 +31,7 @@ log = structlog.get_logger()
 
 EndOffsets = Callable[[], Awaitable[Mapping[int, int]]]
 
-_LOCK = 5931870415
+_LEASE = "silence-watch"
 _ROUND_S = 2.0
 _MOST_PER_ROUND = 1000
 
@@ -65,31 +67,24 @@ class SilenceWatch:
         """Take turns at watching, forever."""
         while True:
             try:
-                async with self._pool.connection() as connection:
-                    cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,))
-                    row = await cursor.fetchone()
-                    if row is not None and row[0]:
-                        await self._watch(connection)
+                await hold(self._pool, _LEASE, self._watch)
             except Exception as exc:
                 if not is_transient(exc):
                     raise
                 log.warning("silence.database_away", error=type(exc).__name__)
             await asyncio.sleep(_ROUND_S)
 
-    async def _watch(self, connection: Connection) -> None:
+    async def _watch(self, lease: Lease) -> None:
         seen: Seen | None = None
-        try:
-            while True:
-                # A round lies between asking for the ends and comparing, in which what was there is fetched and committed.
+        while True:
+            # A round lies between asking for the ends and comparing, in which what was there is fetched and committed.
+            async with self._pool.connection() as connection:
                 if seen is not None and await self._is_caught_up(connection, seen):
-                    await self._judge(connection, seen.at_ms)
+                    await self._judge(connection, lease, seen.at_ms)
                     seen = None
-                if seen is None:
-                    seen = await self._look()
-                await asyncio.sleep(_ROUND_S)
-        finally:
-            if not connection.closed:
-                await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+            if seen is None:
+                seen = await self._look()
+            await asyncio.sleep(_ROUND_S)
 
     async def _look(self) -> Seen | None:
         now_ms = self._clock.now_ms()
@@ -106,21 +101,26 @@ class SilenceWatch:
         positions: dict[int, int] = dict(await cursor.fetchall())
         return bool(seen.ends) and all(positions.get(partition, -1) >= end for partition, end in seen.ends.items())
 
-    async def _judge(self, connection: Connection, now_ms: int) -> None:
+    async def _judge(self, connection: Connection, lease: Lease, now_ms: int) -> None:
         await self._book.refresh(connection)
         for booked in (rule for rules in self._book.by_tenant.values() for rule in rules if rule.is_silence):
             for sensor_no in await _silent_sensors(connection, booked, now_ms):
                 async with connection.transaction():
-                    await self._open(connection, booked, sensor_no, now_ms)
+                    await self._open(connection, lease, booked.rule_no, sensor_no, now_ms)
 
-    async def _open(self, connection: Connection, booked: BookedRule, sensor_no: int, now_ms: int) -> None:
+    async def _open(self, connection: Connection, lease: Lease, rule_no: int, sensor_no: int, now_ms: int) -> None:
+        # Shared, as every batch holds it: the work that a changed rule makes waits for this, or this sees the change.
+        await connection.execute("SELECT pg_advisory_xact_lock_shared(weir.frontier_lock())")
         cursor = await connection.execute(
             "SELECT (extract(epoch FROM last_at) * 1000)::bigint FROM weir.sensor_state WHERE sensor_no = %s FOR UPDATE",
             (sensor_no,),
         )
         row = await cursor.fetchone()
-        rule = None if row is None else _rule_at_deadline(booked, int(row[0]))
-        if row is None or rule is None or not isinstance(rule.condition, Silence):
+        await lease.require(connection)
+        await self._book.refresh(connection)
+        booked = self._book.rule(rule_no)
+        rule = None if row is None or booked is None else _rule_at_deadline(booked, int(row[0]))
+        if row is None or booked is None or rule is None or not isinstance(rule.condition, Silence):
             return
         sensor = (await load_sensors(connection, [sensor_no]))[sensor_no]
         episode = open_silence(rule.condition.after_ms, int(row[0]), now_ms, severity=rule.severity)

@@ -2,7 +2,8 @@
 
 A batch that began before the change committed may not know it. So the work waits for every such batch to end (they hold
 the frontier lock, shared) before it looks at what is stored; batches that begin later know the rule themselves. Nothing
-falls in between. One worker at a time does this work, sensor by sensor, each in a transaction of its own.
+falls in between. One worker at a time holds the lease of this work and does it sensor by sensor, each in a transaction of
+its own that asks for the lease: who stood still meanwhile must not judge by the rule as it was.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from core.clock import Clock
+from core.leases import Lease, hold
 from core.postgres import Connection, Pool, is_transient
 from streams.rules import episodes
 from streams.rules.book import BookedRule, RuleBook
@@ -22,7 +24,7 @@ from streams.rules.judging import Moment, Touched, rejudge
 
 log = structlog.get_logger()
 
-_LOCK = 5931870414
+_LEASE = "rule-work"
 _IDLE_S = 0.3
 _RETRY_S = 2.0
 
@@ -49,30 +51,23 @@ class RuleWorker:
         """Take turns at doing the work, forever."""
         while True:
             try:
-                async with self._pool.connection() as connection:
-                    cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,))
-                    row = await cursor.fetchone()
-                    if row is not None and row[0]:
-                        await self._work_until_failure(connection)
+                await hold(self._pool, _LEASE, self._work_until_failure)
             except Exception as exc:
                 if not is_transient(exc):
                     raise
                 log.warning("rule_work.database_away", error=type(exc).__name__)
             await asyncio.sleep(_RETRY_S)
 
-    async def _work_until_failure(self, connection: Connection) -> None:
-        try:
+    async def _work_until_failure(self, lease: Lease) -> None:
+        async with self._pool.connection() as connection:
             while True:
                 work = await _next_work(connection)
                 if work is None:
                     await asyncio.sleep(_IDLE_S)
                 else:
-                    await self._do(connection, work)
-        finally:
-            if not connection.closed:
-                await connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+                    await self._do(connection, lease, work)
 
-    async def _do(self, connection: Connection, work: Work) -> None:
+    async def _do(self, connection: Connection, lease: Lease, work: Work) -> None:
         await _wait_for_running_batches(connection)
         book = RuleBook()
         await book.refresh(connection)
@@ -84,18 +79,20 @@ class RuleWorker:
         open_sensors = await _open_sensors(connection, work.rule_no)
         for number, (sensor_no, newest_ms) in enumerate(sensors):
             if booked is not None and (newest_ms >= work.from_ms or sensor_no in open_sensors):
-                await self._judge(connection, work, booked, sensor_no, newest_ms)
+                await self._judge(connection, lease, work, booked, sensor_no, newest_ms)
             await connection.execute(
                 "UPDATE weir.rule_work SET sensors_done = %s WHERE work_id = %s", (number + 1, work.work_id)
             )
+        await lease.require(connection)
         await connection.execute("UPDATE weir.rule_work SET done_at = now() WHERE work_id = %s", (work.work_id,))
         log.info("rule_work.done", rule_no=work.rule_no, sensors=len(sensors))
 
     async def _judge(
-        self, connection: Connection, work: Work, booked: BookedRule, sensor_no: int, newest_ms: int
+        self, connection: Connection, lease: Lease, work: Work, booked: BookedRule, sensor_no: int, newest_ms: int
     ) -> None:
         async with connection.transaction():
             await episodes.lock_sensor(connection, sensor_no)
+            await lease.require(connection)
             sensors = await load_sensors(connection, [sensor_no])
             touched = Touched(work.from_ms, max(newest_ms, self._clock.now_ms()))
             pair = Pair(work.tenant_id, sensor_no, work.rule_no)
