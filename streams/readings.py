@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from core.clock import Clock
 from core.postgres import Pool
-from processors import admission, metering
+from processors import admission
 from schemas.errors import Reason
 from schemas.readings import DecodedBatch, decode_batch
 from schemas.signing import HEADER_DEVICE, HEADER_SIGNATURE
@@ -99,18 +99,6 @@ class Effect(Protocol):
     async def apply(self, transaction: BatchTransaction, stored: Stored) -> None:
         """Write what follows from the batch; raising rolls the whole batch back."""
         ...
-
-
-class MeterReadings:
-    """Usage of the `readings` meter: rows that the database really inserted, by the hour of their own time."""
-
-    async def apply(self, transaction: BatchTransaction, stored: Stored) -> None:
-        """Add one increment per tenant and hour."""
-        inserted = stored.outcome.inserted
-        increments = metering.count_readings(
-            stored.tenant_ids, stored.tenant_code[inserted], stored.rows.at_ms[inserted]
-        )
-        await transaction.write_usage(increments)
 
 
 class CatalogChanged(Exception):

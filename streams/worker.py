@@ -35,7 +35,8 @@ from sinks.timescale.schema_version import require_schema
 from sinks.timescale.stalled_copies import end_stalled_copies
 from streams.application import build_application
 from streams.intake import Intake
-from streams.readings import MeterReadings, ReadingsPipeline
+from streams.metering import MeterReadings
+from streams.readings import ReadingsPipeline
 from streams.relay import Relay
 from streams.rules.effect import EvaluateRules
 from streams.rules.growth import GrowthTeller
@@ -164,7 +165,10 @@ class Worker:
             clock=self._clock,
             dead_letter_topic=topic_name(settings.topic_prefix, Topic.DEAD_LETTERS),
             max_sensors_per_device=settings.max_sensors_per_device,
-            effects=(MeterReadings(), EvaluateRules(self._alerts_topic)),
+            effects=(
+                MeterReadings(topic_name(settings.topic_prefix, Topic.USAGE)),
+                EvaluateRules(self._alerts_topic),
+            ),
         )
 
     def _fail(self, error: BaseException) -> None:

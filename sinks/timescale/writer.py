@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from psycopg import errors
 
 from core.postgres import Connection, Pool
-from schemas.usage import HOUR_MS, UsageIncrement
+from schemas.usage import HOUR_MS
 from sinks.timescale import binary
 
 _COPY_READINGS = "COPY weir.reading (sensor_no, seq, at, value, received_at) FROM STDIN (FORMAT BINARY)"
@@ -54,11 +54,6 @@ RETURNING sensor_no, version
 """
 _READ_STATES = """
 SELECT sensor_no, (extract(epoch FROM last_at) * 1000)::bigint, version FROM weir.sensor_state WHERE sensor_no = ANY (%s)
-"""
-_USAGE = """
-INSERT INTO weir.usage AS u (tenant_id, meter, bucket_start, quantity)
-SELECT q.tenant_id, 'readings', q.hour, q.quantity FROM unnest(%s::text[], %s, %s) AS q (tenant_id, hour, quantity)
-ON CONFLICT (tenant_id, meter, bucket_start) DO UPDATE SET quantity = u.quantity + EXCLUDED.quantity, revision = u.revision + 1
 """
 _QUALITY = """
 INSERT INTO weir.quality_hourly AS h (sensor_no, hour, duplicates, late)
@@ -266,20 +261,6 @@ class BatchTransaction:
         expected = zip(newest.sensor_no[is_newer].tolist(), before.version[places][is_newer].tolist(), strict=True)
         if any(written.get(number) != version + 1 for number, version in expected):
             raise SensorMoved
-
-    async def write_usage(self, increments: Sequence[UsageIncrement]) -> None:
-        """Add usage; increments come sorted by tenant and hour."""
-        if not increments:
-            return
-        hours = np.array([row.hour_ms for row in increments], dtype=np.int64)
-        await self.connection.execute(
-            _USAGE,
-            (
-                [row.tenant_id for row in increments],
-                binary.TimestampArray(binary.timestamps(hours)),
-                binary.Int8Array(np.array([row.quantity for row in increments])),
-            ),
-        )
 
     async def write_quality(
         self,

@@ -130,7 +130,7 @@ class TestAtWork:
             wait_until(lambda: count(own_database) == 2, 60, "the second reading")
 
             assert worker.is_alive()
-            assert own_database.query("SELECT sum(quantity) FROM usage_hourly") == [(2,)]
+            assert own_database.query("SELECT sum(quantity) FROM usage_hourly WHERE meter = 'readings'") == [(2,)]
         finally:
             worker.kill()
 

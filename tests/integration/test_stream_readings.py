@@ -91,7 +91,7 @@ class Own:
 
     def usage(self) -> list[tuple[Any, ...]]:
         return self.database.query(
-            "SELECT meter, bucket_start, quantity FROM usage_hourly WHERE tenant_id = %s ORDER BY 2",
+            "SELECT meter, bucket_start, quantity FROM usage_hourly WHERE tenant_id = %s AND meter = 'readings' ORDER BY 2",
             self.tenant.tenant_id,
         )
 
