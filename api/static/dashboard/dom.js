@@ -1,0 +1,115 @@
+// Elements from plain calls. Text is only ever a text node: nothing from the server is parsed as HTML.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element; `on…` are listeners, `data` its data attributes, null and false attributes are left out. */
+export function h(tag, attributes = {}, ...children) {
+  return filled(document.createElement(tag), attributes, children);
+}
+
+/** The same for SVG. */
+export function s(tag, attributes = {}, ...children) {
+  return filled(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function filled(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "data") Object.assign(element.dataset, value);
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+/** Replaces what an element holds. */
+export function fill(element, ...children) {
+  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+let counter = 0;
+
+/** A label with its field, hint and a place for what the server says is wrong with it. */
+export function field(label, control, { hint = null, wide = false, part = null } = {}) {
+  const id = control.id || `field-${++counter}`;
+  control.id = id;
+  const wrong = h("p", { class: "wrong", id: `${id}-wrong`, hidden: true });
+  const described = [hint ? `${id}-hint` : null, `${id}-wrong`].filter(Boolean).join(" ");
+  control.setAttribute("aria-describedby", described);
+  if (part) control.dataset.part = part;
+  return h("div", { class: wide ? "wide" : null },
+    h("label", { for: id }, label), control,
+    hint ? h("p", { class: "hint", id: `${id}-hint` }, hint) : null, wrong);
+}
+
+/** Shows a message at a field, or takes it away. */
+export function complain(control, message) {
+  const place = document.getElementById(`${control.id}-wrong`);
+  if (message) control.setAttribute("aria-invalid", "true");
+  else control.removeAttribute("aria-invalid");
+  if (place) {
+    place.textContent = message || "";
+    place.hidden = !message;
+  }
+}
+
+export function select(options, value, attributes = {}) {
+  return h("select", attributes, options.map(([key, text]) => h("option", { value: key, selected: key === value }, text)));
+}
+
+/** A row of buttons of which one is pressed; options are [value, text, what is read out instead of the text]. */
+export function choices(label, options, value, chosen) {
+  const buttons = options.map(([key, text, spoken]) => h("button", {
+    type: "button", "aria-label": spoken, "aria-pressed": String(key === value), data: { value: key },
+    onclick: () => {
+      for (const each of buttons) each.setAttribute("aria-pressed", String(each.dataset.value === key));
+      chosen(key);
+    },
+  }, text));
+  return h("div", { class: "choices", role: "group", "aria-label": label }, buttons);
+}
+
+/** A table whose cells carry their column's name, so that it can become cards on a narrow screen. */
+export function table(caption, columns, rows) {
+  return h("div", { class: "scroll" }, h("table", { class: "cards" },
+    h("caption", { class: "unseen" }, caption),
+    h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.number ? "number" : null }, column.name)))),
+    h("tbody", {}, rows)));
+}
+
+export function cell(label, content, kind = null) {
+  return h("td", { "data-label": label, class: kind }, content);
+}
+
+export const loading = () => h("p", { class: "empty", role: "status" }, "Loading…");
+
+/** What went wrong, and another try. */
+export function failure(error, again) {
+  return h("div", { class: "notice", "data-tone": "alert", role: "alert" },
+    h("p", {}, error.status === 404 && error.code === "not_found" ? "This server does not have it." : error.message),
+    again ? h("p", { class: "row" }, h("button", { type: "button", onclick: again }, "Try again")) : null);
+}
+
+/** Asks before something that cannot be undone; resolves to whether it was confirmed. */
+export function confirmed(title, text, verb) {
+  return new Promise((resolve) => {
+    const dialog = h("dialog", { "aria-labelledby": "confirm-title" },
+      h("form", { method: "dialog", class: "stack" },
+        h("h2", { id: "confirm-title" }, title), h("p", {}, text),
+        h("div", { class: "row" }, h("span", { class: "grow" }),
+          h("button", { value: "no" }, "Cancel"), h("button", { value: "yes", class: "danger" }, verb))));
+    dialog.addEventListener("close", () => {
+      resolve(dialog.returnValue === "yes");
+      dialog.remove();
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+/** Says something to people who listen rather than look. */
+export function announce(text, urgent = false) {
+  document.getElementById(urgent ? "announce-now" : "announce").textContent = text;
+}

@@ -1,0 +1,104 @@
+// Requests to the REST API of the same origin; failures are the server's problem details (RFC 9457).
+
+const TIMEOUT_MS = 20_000;
+
+export class ApiError extends Error {
+  constructor(status, problem = {}) {
+    super(problem.detail || (status ? `The server answered ${status}.` : "The server cannot be reached."));
+    this.status = status;
+    this.code = problem.code ?? "";
+    this.errors = problem.errors ?? [];
+  }
+
+  /** Nothing is wrong with the request: it may be sent again. */
+  get isPassing() {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
+  }
+}
+
+let skewMs = 0;
+
+/** The server's time: what a reading's age is measured against. */
+export const nowMs = () => Date.now() + skewMs;
+
+/** One exchange; resolves to the parsed body, null without one. */
+export async function exchange(method, path, { token = null, body, headers = {}, signal } = {}) {
+  const timeout = AbortSignal.timeout(TIMEOUT_MS);
+  const options = { method, cache: "no-store", signal: signal ? AbortSignal.any([signal, timeout]) : timeout };
+  options.headers = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+  if (body !== undefined) {
+    options.body = JSON.stringify(body);
+    options.headers["Content-Type"] = "application/json";
+  }
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError(0);
+  }
+  learnTime(response.headers.get("date"));
+  const answer = response.status === 204 ? null : await response.json().catch(() => null);
+  if (!response.ok) throw new ApiError(response.status, answer ?? {});
+  return answer;
+}
+
+function learnTime(date) {
+  const server = Date.parse(date ?? "");
+  if (!Number.isFinite(server)) return;
+  // The header has whole seconds: only a difference beyond them is one.
+  const difference = server + 500 - Date.now();
+  skewMs = Math.abs(difference) > 2_000 ? difference : 0;
+}
+
+/** The API as one viewer sees it. */
+export class Api {
+  constructor(session) {
+    this.session = session;
+  }
+
+  async call(method, path, options = {}) {
+    const token = await this.session.token();
+    try {
+      return await exchange(method, path, { ...options, token });
+    } catch (error) {
+      if (error.status !== 401) throw error;
+      const renewed = await this.session.renewed(token);
+      if (!renewed) throw error;
+      return exchange(method, path, { ...options, token: renewed });
+    }
+  }
+
+  get(path, parameters = {}, signal = undefined) {
+    return this.call("GET", withQuery(path, parameters), { signal });
+  }
+
+  post(path, body = {}) {
+    return this.call("POST", path, { body });
+  }
+
+  patch(path, body) {
+    return this.call("PATCH", path, { body });
+  }
+
+  delete(path) {
+    return this.call("DELETE", path);
+  }
+
+  /** All items of a list, page after page, up to a number that a page can show. */
+  async all(path, parameters = {}, { most = 20_000, signal } = {}) {
+    const items = [];
+    let cursor = null;
+    do {
+      const page = await this.get(path, { ...parameters, cursor }, signal);
+      items.push(...page.items);
+      cursor = page.next;
+    } while (cursor && items.length < most);
+    return items;
+  }
+}
+
+export function withQuery(path, parameters) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return given.length ? `${path}?${new URLSearchParams(given)}` : path;
+}
