@@ -29,10 +29,9 @@ from api.sensors import ServicesOfApp
 from api.services import Services
 from api.times import DAY_MS, parse_instant, window
 from core.postgres import tenant_transaction
-from processors.rules.judge import Episode, RuleVersion, SensorContext, judge, look_back_ms, open_silence
-from processors.rules.schedules import in_schedule
+from processors.rules.judge import Episode, RuleVersion, SensorContext, judge, look_back_ms, open_silences
 from schemas import rfc3339
-from schemas.rules import Attribute, Rule, Silence, Target
+from schemas.rules import Attribute, Rule, Target
 from sinks.timescale.histories import History, sensor_history
 
 router = APIRouter(prefix="/preview", tags=["rules"])
@@ -143,19 +142,8 @@ def _judged(question: Question, sensor: WatchedSensor, history: History) -> list
     columns = history.at_ms, history.seq, history.value
     episodes = judge(versions, *columns, context, from_ms=question.start_ms)
     opened = [one for one in episodes if one.status != "retracted"]
-    silence = _still_silent(question, history)
-    return opened if silence is None else [*opened, silence]
-
-
-def _still_silent(question: Question, history: History) -> Episode | None:
-    """The silence that is open at the end of the range."""
-    rule = question.rule
-    if not isinstance(rule.condition, Silence) or not len(history) or history.at_ms[-1] < question.start_ms:
-        return None
-    after_ms, last_ms = rule.condition.after_ms, int(history.at_ms[-1])
-    if not in_schedule(rule.schedule, np.array([last_ms + after_ms], np.int64))[0]:
-        return None
-    return open_silence(after_ms, last_ms, question.end_ms, severity=rule.severity)
+    silent = open_silences(versions, int(history.at_ms[-1]), question.end_ms, context) if len(history) else []
+    return [*opened, *silent]
 
 
 def _context(sensor: WatchedSensor) -> SensorContext:

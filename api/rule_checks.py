@@ -85,7 +85,7 @@ async def check(connection: Connection, rule: Rule, document: Mapping[str, Any])
 
 def _require_attributes(rule: Rule) -> None:
     """Units and sites hold no attributes in this version: a number taken from one would never be there."""
-    attribute = next(_attributes(rule.condition), None)
+    attribute = next((one for rung in rule.rungs for one in _attributes(rung.condition)), None)
     if attribute is not None:
         detail = (
             f"condition: attribute {attribute.name[:100]} of the {attribute.of} is not set for any sensor of this rule;"
@@ -127,7 +127,10 @@ async def _target_warnings(connection: Connection, rule: Rule) -> list[str]:
 
 async def _unit_warnings(connection: Connection, rule: Rule, document: Mapping[str, Any]) -> list[str]:
     """Presets and mean kinetic temperature are numbers in °C; of a sensor of another unit they say nothing."""
-    if document["condition"].get("type") != "preset" and not _is_kinetic(rule.condition):
+    said = [document["condition"], *(rung["condition"] for rung in document.get("ladder") or ())]
+    if not any(one.get("type") == "preset" for one in said) and not any(
+        _is_kinetic(one.condition) for one in rule.rungs
+    ):
         return []
     target = rule.applies_to
     others = await rules.other_units(connection, target.kind, target.value, CELSIUS)

@@ -19,6 +19,7 @@ class Rule(Model):
     severity: Severity
     condition: dict[str, Any]
     schedule: dict[str, Any] | None
+    ladder: list[dict[str, Any]] | None
     effective_from: str
     version: int
     progress: float
@@ -137,6 +138,7 @@ RULE_EXAMPLE: Final = {
         "timezone": "Europe/Berlin",
         "weekly": [{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "06:00", "to": "22:00"}],
     },
+    "ladder": [{"severity": "info", "condition": {"type": "threshold", "above": 6.0, "for": "1h"}}],
 }
 PREVIEW_EXAMPLE: Final = {
     "rule": {"name": "too warm", "applies_to": {"all": True}, "severity": "major", "condition": CONDITION_EXAMPLE},
@@ -153,6 +155,17 @@ RULE_SCHEMA: Final = {
         "effective_from": {"type": "string", "format": "date-time"},
         "condition": {"type": "object", "required": ["type"]},
         "schedule": {"type": ["object", "null"]},
+        "ladder": {
+            "type": ["array", "null"],
+            "items": {
+                "type": "object",
+                "required": ["severity", "condition"],
+                "properties": {
+                    "severity": {"enum": ["critical", "major", "minor", "warning", "info"]},
+                    "condition": {"type": "object", "required": ["type"]},
+                },
+            },
+        },
     },
 }
 PATCH_SCHEMA: Final = {"type": "object", "properties": RULE_SCHEMA["properties"]}

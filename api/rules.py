@@ -175,6 +175,7 @@ def shown(row: RuleRow) -> dict[str, object]:
         "severity": row.document["severity"],
         "condition": row.document["condition"],
         "schedule": row.document.get("schedule"),
+        "ladder": row.document.get("ladder"),
         "effective_from": _instant(row.effective_from),
         "version": row.version,
         "progress": row.progress,

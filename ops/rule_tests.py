@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ops.rule_series import Samples, expand
-from processors.rules.judge import Episode, RuleVersion, SensorContext, judge, open_silence
-from processors.rules.schedules import in_schedule
+from processors.rules.judge import Episode, RuleVersion, SensorContext, judge, open_silences
 from schemas import rfc3339
 from schemas.errors import Misconfigured
-from schemas.rules import Attribute, Rule, RuleError, Silence, Target, format_duration, parse_duration_ms, parse_rule
+from schemas.rules import Attribute, Rule, RuleError, Target, format_duration, parse_duration_ms, parse_rule
 
 DEFAULT_START: Final = "2026-01-01T00:00:00.000Z"
 NONE: Final = "none"
@@ -74,9 +73,11 @@ class _Test:
         at_ms, value = self.samples.at_ms[:count], self.samples.value[:count]
         from_ms = self.start_ms if rule.effective_from_ms is None else rule.effective_from_ms
         seq = np.zeros(count, np.int64)
-        found = judge([RuleVersion(from_ms, rule)], at_ms, seq, value, self.context, from_ms=self.start_ms)
+        versions = [RuleVersion(from_ms, rule)]
+        found = judge(versions, at_ms, seq, value, self.context, from_ms=self.start_ms)
         known = [one for one in found if one.status != "retracted"]
-        return _open_silence(rule, at_ms, until_ms) or (known[-1] if known else None)
+        silent = open_silences(versions, int(at_ms[-1]), until_ms, self.context) if count else []
+        return next(reversed([*known, *silent]), None)
 
 
 def run_tests(document: object) -> Outcome:
@@ -161,15 +162,6 @@ def _attributes(document: object, path: str) -> dict[tuple[str, str], float]:
                 raise BadRuleTest(msg)
             found[of, name] = float(value)
     return found
-
-
-def _open_silence(rule: Rule, at_ms: NDArray[np.int64], until_ms: int) -> Episode | None:
-    if not isinstance(rule.condition, Silence) or not len(at_ms):
-        return None
-    deadline = np.array([at_ms[-1] + rule.condition.after_ms], np.int64)
-    if not in_schedule(rule.schedule, deadline)[0]:
-        return None
-    return open_silence(rule.condition.after_ms, int(at_ms[-1]), until_ms, severity=rule.severity)
 
 
 def _failures(test: _Test, known: Mapping[str, Rule], alert: object, path: str) -> Iterator[Failure]:

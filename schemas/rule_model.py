@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 SEVERITIES: Final = ("critical", "major", "minor", "warning", "info")
@@ -145,9 +145,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When a rule judges, in local time."""
+    """When a rule judges, in local time; without a time zone in that of the sensor's site at each time."""
 
-    timezone: str
+    timezone: str | None
     weekly: tuple[Span, ...]
 
 
@@ -160,6 +160,14 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Rung:
+    """A further severity of a rule, with a condition of its own."""
+
+    severity: str
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """A parsed rule document."""
 
@@ -169,6 +177,15 @@ class Rule:
     condition: Condition
     schedule: Schedule | None
     effective_from_ms: int | None
+    ladder: tuple[Rung, ...] = ()
+
+    @property
+    def rungs(self) -> tuple[Rule, ...]:
+        """A rule without a ladder for each severity, the rule's own first."""
+        if not self.ladder:
+            return (self,)
+        alone = replace(self, ladder=())
+        return alone, *(replace(alone, severity=one.severity, condition=one.condition) for one in self.ladder)
 
 
 def parse_duration_ms(text: object, path: str, *, least_ms: int = 0) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from processors.rules.model import Episode
+from schemas.rules import SEVERITIES
 
 _FOREVER = 1 << 62
 
@@ -35,14 +36,37 @@ class Amendment:
     is_growth: bool = False
 
 
-def amend(stored: Sequence[StoredEpisode], judged: Sequence[Episode], retraction: str = "corrected") -> list[Amendment]:
+def amend(
+    stored: Sequence[StoredEpisode],
+    judged: Sequence[Episode],
+    retraction: str = "corrected",
+    *,
+    by_severity: bool = False,
+) -> list[Amendment]:
     """The changes that turn the stored episodes of one (sensor, rule) into the judged ones.
 
     Args:
         stored: those that are not retracted and lie in the judged interval.
         judged: in order; runs that ended without firing are `retracted`.
         retraction: the reason for taking back an episode that had fired.
+        by_severity: the rule has a ladder, whose rungs have nothing to do with each other; else an episode may change
+            its severity.
     """
+    if not by_severity:
+        return _amend(stored, judged, retraction)
+    severities = sorted({one.severity for one in (*judged, *(each.episode for each in stored))}, key=SEVERITIES.index)
+    return [
+        change
+        for severity in severities
+        for change in _amend(
+            [one for one in stored if one.episode.severity == severity],
+            [one for one in judged if one.severity == severity],
+            retraction,
+        )
+    ]
+
+
+def _amend(stored: Sequence[StoredEpisode], judged: Sequence[Episode], retraction: str) -> list[Amendment]:
     free = sorted(stored, key=_seniority)
     changes: list[Amendment] = []
     real = [episode for episode in judged if episode.status != "retracted"]

@@ -30,7 +30,6 @@ from processors.rules.model import (
     RESOLVED,
     RETRACTED,
     RULE_CHANGED,
-    RULE_DELETED,
     Episode,
     RuleVersion,
     SensorContext,
@@ -38,15 +37,17 @@ from processors.rules.model import (
     Span,
     Times,
     Values,
+    rungs_of,
     series_of,
     spans_of,
 )
 from processors.rules.runs import Run
 from processors.rules.schedules import in_schedule
-from processors.rules.silence import judge_silence, open_silence, silences
+from processors.rules.silence import open_silences, silences
 from processors.rules.tally import Tally
 from processors.rules.tracks import Scene, track_of
 from schemas.rules import (
+    SEVERITIES,
     Aggregate,
     Combination,
     Condition,
@@ -62,9 +63,8 @@ __all__ = [
     "RuleVersion",
     "SensorContext",
     "judge",
-    "judge_silence",
     "look_back_ms",
-    "open_silence",
+    "open_silences",
 ]
 
 
@@ -90,23 +90,27 @@ def judge(
             if no episode, pending ones included, is open there.
 
     Returns:
-        Episodes by `started_at` and `fired_at`; one that is pending or firing after the last reading comes last. Runs
-        that ended without firing are `retracted`. Closed silences count if their earlier reading is not before
-        `from_ms`; the open one is `open_silence`'s.
+        Episodes by `started_at` and `fired_at`; those that are pending or firing after the last reading come last. Runs
+        that ended without firing are `retracted`. Closed silences count if they last beyond `from_ms`; the open one is
+        `open_silences`'s. Each rung of a ladder has episodes of its own, told apart by severity.
     """
     if not len(at_ms) == len(seq) == len(value):
         msg = f"{len(at_ms)} times, {len(seq)} sequence numbers and {len(value)} values, expected as many of each"
         raise ValueError(msg)
-    spans = spans_of(versions)
     series = series_of(at_ms, value, context.declared_interval_ms)
-    with np.errstate(all="ignore"):  # values near the end of floats may overflow to infinity, which compares rightly
-        found = _Judgement(series, context, from_ms).over(spans)
-    return sorted(found + silences(spans, at_ms, context, from_ms), key=_order)
+    found: list[Episode] = []
+    for spans in map(spans_of, rungs_of(versions)):
+        with np.errstate(
+            all="ignore"
+        ):  # values near the end of floats may overflow to infinity, which compares rightly
+            found += _Judgement(series, context, from_ms).over(spans)
+        found += silences(spans, at_ms, context, from_ms)
+    return sorted(found, key=_order)
 
 
 def look_back_ms(rule: Rule) -> int:
     """How far before a reading the readings reach that can change what is said of it: windows, and 24 h for gaps."""
-    return _window_ms(rule.condition) + WINDOW_MS
+    return max(_window_ms(rung.condition) for rung in rule.rungs) + WINDOW_MS
 
 
 def _window_ms(condition: Condition) -> int:
@@ -117,9 +121,9 @@ def _window_ms(condition: Condition) -> int:
     return condition.within_ms if isinstance(condition, Exposure | DegreeMinutes) else 0
 
 
-def _order(one: Episode) -> tuple[bool, int, bool, int]:
+def _order(one: Episode) -> tuple[bool, int, bool, int, int]:
     is_open = one.status in {PENDING, FIRING}
-    return is_open, one.started_at_ms, one.fired_at_ms is None, one.fired_at_ms or 0
+    return is_open, one.started_at_ms, one.fired_at_ms is None, one.fired_at_ms or 0, SEVERITIES.index(one.severity)
 
 
 @dataclass(slots=True)
@@ -147,7 +151,7 @@ class _Judgement:
         for span in spans:
             lo, hi = np.searchsorted(self._series.at_ms, [max(span.from_ms, self._from_ms), span.until_ms]).tolist()
             if span.rule is None:
-                self._stop(span.from_ms, RULE_DELETED)
+                self._stop(span.from_ms, span.gone)
             elif lo < hi and isinstance(span.rule.condition, Silence):
                 self._stop(span.from_ms, RULE_CHANGED)
             elif lo < hi:
@@ -169,7 +173,7 @@ class _Judgement:
 
     def _scene(self, rule: Rule) -> Scene:
         at_ms = self._series.at_ms
-        active = in_schedule(rule.schedule, at_ms) & self._context.applies(rule.applies_to, at_ms)
+        active = in_schedule(rule.schedule, at_ms, self._context) & self._context.applies(rule.applies_to, at_ms)
         return Scene(self._series, active, self._context)
 
     def _carried(self) -> _Open | None:

@@ -18,6 +18,7 @@ from schemas.rules import Attribute, Rule, Target
 Times = NDArray[np.int64]
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Names = NDArray[np.str_]
 
 PENDING: Final = "pending"
 FIRING: Final = "firing"
@@ -30,10 +31,16 @@ RULE_CHANGED: Final = "rule_changed"
 
 @dataclass(frozen=True, slots=True)
 class RuleVersion:
-    """What a rule says from some time on; `rule` is None where it was deleted."""
+    """What a rule says from some time on; `rule` is None where it says nothing, `gone` why."""
 
     effective_from_ms: int
     rule: Rule | None
+    gone: str = RULE_DELETED
+
+
+def utc_everywhere(at_ms: Times) -> Names:
+    """The time zones of a sensor without a site."""
+    return np.full(len(at_ms), "UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +51,13 @@ class SensorContext:
         declared_interval_ms: the expected interval that was declared; None takes the median spacing.
         applies: whether a target covers the sensor at each of these times.
         attribute: the number held at each of these times; NaN where there is none, which never violates.
+        timezone: the name of the site's time zone at each of these times.
     """
 
     declared_interval_ms: int | None
     applies: Callable[[Target, Times], Flags]
     attribute: Callable[[Attribute, Times], Values]
+    timezone: Callable[[Times], Names] = utc_everywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,7 @@ class Span:
     from_ms: int
     until_ms: int
     rule: Rule | None
+    gone: str = RULE_DELETED
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +106,26 @@ def spans_of(versions: Sequence[RuleVersion]) -> list[Span]:
             in_force.pop()
         in_force.append(version)
     ends = [version.effective_from_ms for version in in_force][1:] + [FOREVER_MS] * bool(in_force)
-    return [Span(one.effective_from_ms, end, one.rule) for one, end in zip(in_force, ends, strict=True)]
+    return [Span(one.effective_from_ms, end, one.rule, one.gone) for one, end in zip(in_force, ends, strict=True)]
+
+
+def rungs_of(versions: Sequence[RuleVersion]) -> list[list[RuleVersion]]:
+    """The versions as a rule of its own for each rung of the ladder, the first being what the rule says by itself.
+
+    A rung is known by its severity: where a version lacks it, that rung's rule is gone.
+    """
+    ladder = {rung.severity for one in versions if one.rule is not None for rung in one.rule.ladder}
+    if not ladder:
+        return [list(versions)]
+    return [[_rung(one, severity) for one in versions] for severity in (None, *sorted(ladder))]
+
+
+def _rung(version: RuleVersion, severity: str | None) -> RuleVersion:
+    if version.rule is None:
+        return version
+    first, *rungs = version.rule.rungs
+    found = first if severity is None else next((one for one in rungs if one.severity == severity), None)
+    return RuleVersion(version.effective_from_ms, found, RULE_CHANGED)
 
 
 def series_of(at_ms: Times, value: Values, declared_interval_ms: int | None) -> Series:

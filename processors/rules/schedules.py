@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from processors.rules.model import Flags, Times
+from processors.rules.model import Flags, SensorContext, Times
 from schemas.rules import Schedule, Span
 
 DAY_MS: Final = 86_400_000
@@ -20,11 +20,22 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_WEEKDAY: Final = 3  # a Thursday
 
 
-def in_schedule(schedule: Schedule | None, at_ms: Times) -> Flags:
-    """Whether the schedule judges at these times; without a schedule, always."""
+def in_schedule(schedule: Schedule | None, at_ms: Times, context: SensorContext) -> Flags:
+    """Whether the schedule judges the sensor at these times; without a schedule, always."""
     if schedule is None:
         return np.ones(len(at_ms), np.bool_)
-    local = at_ms + utc_offsets_ms(ZoneInfo(schedule.timezone), at_ms)
+    if schedule.timezone is not None:
+        return _inside(schedule, ZoneInfo(schedule.timezone), at_ms)
+    zones = context.timezone(at_ms)
+    inside = np.zeros(len(at_ms), np.bool_)
+    for name in np.unique(zones).tolist():
+        there = zones == name
+        inside[there] = _inside(schedule, ZoneInfo(name), at_ms[there])
+    return inside
+
+
+def _inside(schedule: Schedule, zone: ZoneInfo, at_ms: Times) -> Flags:
+    local = at_ms + utc_offsets_ms(zone, at_ms)
     weekday, time_of_day = (local // DAY_MS + _EPOCH_WEEKDAY) % 7, local % DAY_MS
     inside = np.zeros(len(at_ms), np.bool_)
     for span in schedule.weekly:

@@ -1,6 +1,7 @@
 """Silence: one episode per gap of more than `after` between neighbouring readings.
 
-A closed gap follows from the readings. Whether the last, open one counts is a matter of the evaluation time: the caller
+Durations start at a version's `effective_from`: the deadline of a gap that began before it is `after` later than that. A
+closed gap follows from the readings. Whether the last, open one counts is a matter of the evaluation time: the caller
 knows when every partition is committed past the deadline. No reading violates a silence rule, so the proven and
 possible times of its episodes are 0 and the peak has no value (NaN) and lies at the last reading before.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,29 +18,32 @@ from processors.rules.model import (
     FIRING,
     RESOLVED,
     RULE_CHANGED,
-    RULE_DELETED,
     Episode,
+    RuleVersion,
     SensorContext,
     Span,
     Times,
+    rungs_of,
+    spans_of,
 )
 from processors.rules.schedules import in_schedule
 from schemas.rules import Rule, Silence
 
 
-def judge_silence(after_ms: int, at_ms: Times, *, from_ms: int, severity: str = "") -> list[Episode]:
-    """The closed gaps of more than `after_ms` whose earlier reading is not before `from_ms`."""
-    silent = np.flatnonzero((np.diff(at_ms) > after_ms) & (at_ms[:-1] >= from_ms))
-    return [_episode(severity, int(at_ms[n]), after_ms, int(at_ms[n + 1])) for n in silent]
+def open_silences(
+    versions: Sequence[RuleVersion], last_at_ms: int, now_ms: int, context: SensorContext
+) -> list[Episode]:
+    """What the silence since the last reading has come to at `now_ms`: an episode per rung whose deadline has passed.
 
-
-def open_silence(after_ms: int, last_at_ms: int, now_ms: int, *, severity: str = "") -> Episode | None:
-    """The silence since the last reading, if it is longer than `after_ms` at `now_ms`."""
-    return _episode(severity, last_at_ms, after_ms, None) if now_ms - last_at_ms > after_ms else None
+    One that a later version has ended is resolved, the others are firing.
+    """
+    pair = np.array([last_at_ms, max(last_at_ms, now_ms)], np.int64)
+    found = [one for rung in rungs_of(versions) for one in silences(spans_of(rung), pair, context, last_at_ms)]
+    return [replace(one, status=FIRING, resolved_at_ms=None) if one.reason is None else one for one in found]
 
 
 def silences(spans: Sequence[Span], at_ms: Times, context: SensorContext, from_ms: int) -> list[Episode]:
-    """The closed silences, each judged by the version in force at its deadline `a.at + after`.
+    """The closed silences that last beyond `from_ms`, each judged by the version in force at its deadline.
 
     Schedule and target are asked at the deadline. A gap has one episode, of the earliest deadline; it stays open while
     later versions are about silence, and resolves where the rule is deleted or becomes another condition.
@@ -55,30 +60,23 @@ def silences(spans: Sequence[Span], at_ms: Times, context: SensorContext, from_m
 def _silences_of(
     span: Span, rule: Rule, after_ms: int, at_ms: Times, context: SensorContext, from_ms: int
 ) -> list[Episode]:
-    closed = judge_silence(after_ms, at_ms, from_ms=from_ms, severity=rule.severity)
-    within = [one for one in closed if span.from_ms <= one.started_at_ms + after_ms < span.until_ms]
-    deadlines = np.array([one.started_at_ms + after_ms for one in within], np.int64)
-    judged = in_schedule(rule.schedule, deadlines) & context.applies(rule.applies_to, deadlines)
-    return [one for one, is_judged in zip(within, judged, strict=True) if is_judged]
+    deadline = np.maximum(at_ms[:-1], span.from_ms) + after_ms
+    silent = np.flatnonzero((at_ms[1:] > deadline) & (at_ms[1:] > from_ms) & (deadline < span.until_ms))
+    judged = in_schedule(rule.schedule, deadline[silent], context) & context.applies(rule.applies_to, deadline[silent])
+    return [
+        _episode(rule.severity, int(at_ms[n]), int(deadline[n]), int(at_ms[n + 1])) for n in silent[judged].tolist()
+    ]
 
 
 def _cut(one: Episode, later: Sequence[Span]) -> Episode:
     """The episode, resolved at the first later span that is not about silence if that comes before its reading."""
     for span in later:
+        if one.resolved_at_ms is None or one.resolved_at_ms <= span.from_ms:
+            return one
         if span.rule is None or not isinstance(span.rule.condition, Silence):
-            if one.resolved_at_ms is None or one.resolved_at_ms <= span.from_ms:
-                return one
-            reason = RULE_DELETED if span.rule is None else RULE_CHANGED
-            return _episode(one.severity, one.started_at_ms, _after_ms(one), span.from_ms, reason)
+            return replace(one, resolved_at_ms=span.from_ms, reason=RULE_CHANGED if span.rule else span.gone)
     return one
 
 
-def _after_ms(one: Episode) -> int:
-    return (one.fired_at_ms or 0) - one.started_at_ms
-
-
-def _episode(
-    severity: str, started_ms: int, after_ms: int, resolved_ms: int | None, reason: str | None = None
-) -> Episode:
-    status = FIRING if resolved_ms is None else RESOLVED
-    return Episode(severity, status, started_ms, started_ms + after_ms, resolved_ms, started_ms, math.nan, 0, 0, reason)
+def _episode(severity: str, started_ms: int, fired_ms: int, resolved_ms: int) -> Episode:
+    return Episode(severity, RESOLVED, started_ms, fired_ms, resolved_ms, started_ms, math.nan, 0, 0, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -16,7 +16,7 @@ import structlog
 
 from core.postgres import Connection
 from processors.rules.model import RuleVersion
-from schemas.rules import Condition, RuleError, Silence, parse_rule
+from schemas.rules import Condition, Rule, RuleError, Silence, parse_rule
 
 log = structlog.get_logger()
 
@@ -35,9 +35,27 @@ class BookedRule:
     @property
     def is_silence(self) -> bool:
         """Whether any version watches for silence."""
-        return any(
-            version.rule is not None and isinstance(version.rule.condition, Silence) for version in self.versions
-        )
+        return self.least_silence_ms is not None
+
+    @property
+    def least_silence_ms(self) -> int | None:
+        """The shortest silence that any version fires after; None without any."""
+        waits = [rung.condition.after_ms for rung in self.rules if isinstance(rung.condition, Silence)]
+        return min(waits, default=None)
+
+    @property
+    def rules(self) -> list[Rule]:
+        """What the versions say, each rung of a ladder as a rule of its own."""
+        return [rung for version in self.versions if version.rule is not None for rung in version.rule.rungs]
+
+    @property
+    def has_ladder(self) -> bool:
+        """Whether episodes of several severities stand beside each other."""
+        return any(version.rule is not None and version.rule.ladder for version in self.versions)
+
+    def may_end_with(self, version: RuleVersion) -> bool:
+        """Whether what is firing may resolve because the version begins."""
+        return version.rule is None or self.has_ladder
 
     @property
     def watched(self) -> set[tuple[str, str]]:
@@ -64,9 +82,14 @@ class RuleBook:
         """The tenant's rules."""
         return self.by_tenant.get(tenant_id, ())
 
-    def watching(self, tenant_id: str, kind: str, value: str) -> Sequence[BookedRule]:
-        """The tenant's rules of which some version has this target."""
-        return self._by_target.get((tenant_id, kind, value), ())
+    def watching(self, tenant_id: str, targets: Iterable[tuple[str, str]]) -> list[BookedRule]:
+        """The tenant's rules of which some version has one of these targets, each once."""
+        found = {
+            booked.rule_no: booked
+            for kind, value in targets
+            for booked in self._by_target.get((tenant_id, kind, value), ())
+        }
+        return list(found.values())
 
     def rule(self, rule_no: int) -> BookedRule | None:
         """A rule by its number."""
@@ -117,8 +140,11 @@ class RuleBook:
         except RuleError as exc:
             log.warning("rule.unusable", rule_no=rule_no, problem=str(exc))
             return None
-        condition = self._conditions.setdefault(rule.condition, rule.condition)
-        return RuleVersion(effective_ms, replace(rule, condition=condition))
+        ladder = tuple(replace(rung, condition=self._one(rung.condition)) for rung in rule.ladder)
+        return RuleVersion(effective_ms, replace(rule, condition=self._one(rule.condition), ladder=ladder))
+
+    def _one(self, condition: Condition) -> Condition:
+        return self._conditions.setdefault(condition, condition)
 
     def _sort_rules(self) -> None:
         by_tenant, by_target = defaultdict(list), defaultdict(list)

@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.postgres import Connection
-from processors.rules.model import SensorContext
-from schemas.rules import Attribute, Target
-from sinks.timescale import binary
 from sinks.timescale.writer import BatchTransaction
 from streams.readings import Stored
 from streams.rules import episodes
@@ -26,35 +22,11 @@ from streams.rules.episodes import Pair
 from streams.rules.judging import Moment, Task, Touched, rejudge_all
 from streams.rules.recent import RecentExtremes, SensorColumns
 from streams.rules.screening import Screening, has_stand_in, takes_over_between
+from streams.rules.sensors import KnownSensor, load_sensors
 
 _NEVER_MS = int(np.iinfo(np.int64).min)
 # No reading is older: times before 2010 are refused.
 _EARLIEST_MS = 1_262_304_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class KnownSensor:
-    """What rules ask of a sensor."""
-
-    sensor_id: str
-    unit_id: str | None
-    site_id: str | None
-    declared_interval_ms: int | None
-    tenant_id: str
-
-    def covered_by(self, target: Target) -> bool:
-        """Whether a rule for this target watches the sensor."""
-        match target.kind:
-            case "all":
-                return True
-            case "sensor_id":
-                return target.value == self.sensor_id
-            case "unit_id":
-                return target.value == self.unit_id
-            case "site_id":
-                return target.value == self.site_id
-            case _:
-                return False
 
 
 class EvaluateRules:
@@ -122,14 +94,7 @@ class EvaluateRules:
 
     def _rules_for(self, sensor: KnownSensor) -> list[BookedRule]:
         """The rules of which any version covers the sensor."""
-        ids = (("sensor_id", sensor.sensor_id), ("unit_id", sensor.unit_id), ("site_id", sensor.site_id))
-        watched = [("all", ""), *((kind, value) for kind, value in ids if value is not None)]
-        found = {
-            booked.rule_no: booked
-            for kind, value in watched
-            for booked in self._book.watching(sensor.tenant_id, kind, value)
-        }
-        return list(found.values())
+        return self._book.watching(sensor.tenant_id, sensor.watched_as)
 
     def _taken_over(self, batch: SensorColumns) -> set[tuple[int, int]]:
         """Pairs of which a version takes over between the newest reading before the batch and its last one."""
@@ -155,38 +120,15 @@ class EvaluateRules:
             # A sensor's first readings begin its history, and nothing is later than what is not late.
             idle_ms = None if batch.has_late[place] else max(newest_ms, _EARLIEST_MS)
             where = Touched(int(batch.first_ms[place]), int(batch.last_ms[place]), idle_ms)
-            yield Task(Pair(sensor.tenant_id, sensor_no, rule_no), booked, context_of(sensor), where)
+            yield Task(Pair(sensor.tenant_id, sensor_no, rule_no), booked, sensor.context, where)
 
 
 def _takeovers(book: RuleBook) -> tuple[NDArray[np.int64], int]:
-    """When versions of rules with stand-ins begin, sorted; and the last time at which a rule is deleted."""
+    """When versions of rules with stand-ins begin, sorted; and the last time at which one may end what is firing."""
     every = [booked for rules in book.by_tenant.values() for booked in rules]
     begins = {version.effective_from_ms for booked in every if has_stand_in(booked) for version in booked.versions}
-    deleted = (one.effective_from_ms for booked in every for one in booked.versions if one.rule is None)
+    deleted = (one.effective_from_ms for booked in every for one in booked.versions if booked.may_end_with(one))
     return np.array(sorted(begins), np.int64), max(deleted, default=_NEVER_MS)
-
-
-async def load_sensors(connection: Connection, sensor_nos: list[int]) -> dict[int, KnownSensor]:
-    """What rules ask of these sensors."""
-    binary.register(connection)
-    cursor = await connection.execute(
-        "SELECT sensor_no, sensor_id, unit_id, site_id, expected_interval_ms, tenant_id FROM weir.sensor"
-        " WHERE sensor_no = ANY (%s)",
-        (binary.Int4Array(np.array(sensor_nos, dtype=np.int32)),),
-    )
-    return {row[0]: KnownSensor(*row[1:]) for row in await cursor.fetchall()}
-
-
-def context_of(sensor: KnownSensor) -> SensorContext:
-    """The sensor as the judge asks for it."""
-
-    def applies(target: Target, at_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return np.full(len(at_ms), sensor.covered_by(target))
-
-    def attribute(_wanted: Attribute, at_ms: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.full(len(at_ms), np.nan)
-
-    return SensorContext(sensor.declared_interval_ms, applies, attribute)
 
 
 def columns_of(stored: Stored) -> SensorColumns:

@@ -263,7 +263,7 @@ async def _retract(connection: Connection, amendments: Sequence[Amendment], now_
     if amendments:
         await connection.execute(
             "UPDATE weir.alert_episode e SET status = 'retracted', merged_into = q.merged_into, reason = q.reason,"
-            " version = version + 1, updated_at = %s FROM unnest(%s::text[], %s::text[], %s::text[])"
+            " version = version + 1, updated_at = greatest(e.updated_at, %s) FROM unnest(%s::text[], %s::text[], %s::text[])"
             " AS q (alert_id, merged_into, reason) WHERE e.alert_id = q.alert_id",
             (
                 _time(now_ms),
@@ -302,7 +302,8 @@ async def _update(connection: Connection, rows: Sequence[_Row]) -> None:
         "UPDATE weir.alert_episode e SET severity = q.severity, status = q.status, started_at = q.started_at,"  # noqa: S608 - constants
         " historical = CASE WHEN e.fired_at IS NULL THEN q.historical ELSE e.historical END, fired_at = q.fired_at,"
         " resolved_at = q.resolved_at, peak_at = q.peak_at, peak_value = q.peak_value, proven_ms = q.proven_ms,"
-        " possible_ms = q.possible_ms, reason = q.reason, updated_at = q.updated_at, version = e.version + 1"
+        " possible_ms = q.possible_ms, reason = q.reason, updated_at = greatest(e.updated_at, q.updated_at),"
+        " version = e.version + 1"
         f" FROM unnest(%s::text[], {_UNNEST_FIELDS}) AS q (alert_id, {_FIELDS}) WHERE e.alert_id = q.alert_id",
         ([alert_id for alert_id, _, _ in rows], *columns),
     )

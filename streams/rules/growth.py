@@ -72,7 +72,8 @@ async def write_growth(connection: Connection, amendments: Sequence[Amendment], 
     now = _time(now_ms)
     await connection.execute(
         "UPDATE weir.alert_episode e SET peak_at = q.peak_at, peak_value = q.peak_value, proven_ms = q.proven_ms,"
-        " possible_ms = q.possible_ms, updated_at = %s, show_at = coalesce(e.show_at, weir.growth_shown_at(e.found_at, %s))"
+        " possible_ms = q.possible_ms, updated_at = greatest(e.updated_at, %s),"
+        " show_at = coalesce(e.show_at, weir.growth_shown_at(e.found_at, %s))"
         " FROM unnest(%s::text[], %s::timestamptz[], %s::float8[], %s::bigint[], %s::bigint[])"
         " AS q (alert_id, peak_at, peak_value, proven_ms, possible_ms) WHERE e.alert_id = q.alert_id",
         (

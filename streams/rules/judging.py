@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from core.postgres import Connection
 from processors.rules.amend import Amendment, StoredEpisode, amend
-from processors.rules.judge import judge, look_back_ms
+from processors.rules.judge import judge, look_back_ms, open_silences
 from processors.rules.model import Episode, SensorContext
 from schemas.rules import Aggregate, Combination, Condition, Rule, Threshold
 from streams.rules import episodes
@@ -59,8 +59,8 @@ class Task:
 
     @property
     def rules(self) -> list[Rule]:
-        """What the versions say."""
-        return [version.rule for version in self.booked.versions if version.rule is not None]
+        """What the versions say, rung by rung."""
+        return self.booked.rules
 
     @property
     def back_ms(self) -> int:
@@ -102,7 +102,7 @@ async def rejudge_all(connection: Connection, tasks: Sequence[Task], moment: Mom
     while open_tasks:
         wanted = [episodes.Stretch(task.pair, task.from_ms, task.to_ms(widening, moment.now_ms)) for task in open_tasks]
         wanted = await episodes.covering_stretches(connection, wanted)
-        amendments, cut = await _judged(connection, open_tasks, wanted)
+        amendments, cut = await _judged(connection, open_tasks, wanted, moment.now_ms)
         await write_growth(connection, [one for _, one in amendments if one.is_growth], moment.now_ms)
         told = [(pair, one) for pair, one in amendments if not one.is_growth]
         await episodes.write_all_amendments(
@@ -114,7 +114,7 @@ async def rejudge_all(connection: Connection, tasks: Sequence[Task], moment: Mom
 
 
 async def _judged(
-    connection: Connection, tasks: Sequence[Task], stretches: Sequence[episodes.Stretch]
+    connection: Connection, tasks: Sequence[Task], stretches: Sequence[episodes.Stretch], now_ms: int
 ) -> tuple[list[tuple[Pair, Amendment]], list[Task]]:
     """The amendments of each task, and the tasks whose stretch cuts an episode: those need more readings."""
     readings = await episodes.histories(
@@ -127,22 +127,38 @@ async def _judged(
         booked = task.booked
         judged = judge(booked.versions, series.at_ms, series.seq, series.value, task.context, from_ms=stretch.from_ms)
         if booked.is_silence:
-            judged = [*judged, *_still_silent(stored, series.at_ms)]
+            judged = [*judged, *_still_silent(task, stored, series.at_ms, now_ms)]
         if stretch.to_ms is not None and _is_open_at_end(judged, [one.episode for one in stored], stretch.to_ms):
             cut.append(task)
             continue
-        retraction = "data_recovered" if booked.is_silence else "corrected"
-        found += [(task.pair, amendment) for amendment in amend(stored, judged, retraction)]
+        retraction = _retraction(booked, stored, series.at_ms)
+        found += [
+            (task.pair, amendment) for amendment in amend(stored, judged, retraction, by_severity=booked.has_ladder)
+        ]
     return found, cut
 
 
-def _still_silent(stored: Sequence[StoredEpisode], at_ms: NDArray[np.int64]) -> list[Episode]:
-    """The open silence after the last reading: judging sees closed ones only, and nothing has ended this one."""
-    return [
-        one.episode
-        for one in stored
-        if one.episode.resolved_at_ms is None and len(at_ms) and one.episode.started_at_ms == at_ms[-1]
-    ]
+def _still_silent(task: Task, stored: Sequence[StoredEpisode], at_ms: NDArray[np.int64], now_ms: int) -> list[Episode]:
+    """The open silences after the last reading as the versions have it now: judging sees closed ones only.
+
+    What was stored of them tells until when the sensor is known to have been silent; whether it was later, the watch finds.
+    """
+    last_ms = int(at_ms[-1]) if len(at_ms) else 0
+    fired = (one.episode.fired_at_ms for one in stored if one.episode.started_at_ms == last_ms)
+    known_ms = max((moment for moment in fired if moment is not None), default=None)
+    if known_ms is None:
+        return []
+    found = open_silences(task.booked.versions, last_ms, now_ms, task.context)
+    return [one for one in found if one.fired_at_ms is not None and one.fired_at_ms <= known_ms]
+
+
+def _retraction(booked: BookedRule, stored: Sequence[StoredEpisode], at_ms: NDArray[np.int64]) -> str:
+    """Why what is not found again is taken back: readings fill a silence, or else what was judged has changed."""
+    spans = [(one.episode.started_at_ms, one.episode.fired_at_ms or 0) for one in stored] if booked.is_silence else []
+    filled = any(
+        np.searchsorted(at_ms, fired, "right") > np.searchsorted(at_ms, start, "right") for start, fired in spans
+    )
+    return "data_recovered" if filled else "corrected"
 
 
 def _is_open_at_end(judged: list[Episode], stored: list[Episode], to_ms: int) -> bool:

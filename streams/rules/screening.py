@@ -99,18 +99,18 @@ class Screening:
 def takes_over_between(booked: BookedRule, after_ms: int, to_ms: int) -> bool:
     """Whether what a version does in (after, to] could be missed: it begins where a stand-in says nothing of it.
 
-    A deletion still to come has resolved at its own time what was firing at `after`; any reading before it may undo that.
+    What is still to come and deletes the rule, or takes a rung from its ladder, has resolved at its own time what was
+    firing at `after`; any reading before it may undo that.
     """
     later = [version for version in booked.versions if version.effective_from_ms > after_ms]
-    return any(version.rule is None for version in later) or (
+    return any(booked.may_end_with(version) for version in later) or (
         any(version.effective_from_ms <= to_ms for version in later) and has_stand_in(booked)
     )
 
 
 def has_stand_in(booked: BookedRule) -> bool:
     """Whether some version is screened by another condition than its own."""
-    rules = (version.rule for version in booked.versions)
-    return any(rule is not None and _stand_in(rule) is not rule for rule in rules)
+    return any(_stand_in(rule) is not rule for rule in booked.rules)
 
 
 def window_class_ms(booked: BookedRule) -> int:
@@ -137,7 +137,7 @@ def _rows(batch: SensorColumns, recent: RecentExtremes, window_ms: int) -> Rows:
 
 
 def _stand_ins(booked: BookedRule) -> list[Rule]:
-    return [_stand_in(version.rule) for version in booked.versions if version.rule is not None]
+    return [_stand_in(rule) for rule in booked.rules]
 
 
 def _stand_in(rule: Rule) -> Rule:

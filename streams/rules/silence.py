@@ -9,7 +9,7 @@ meanwhile finds in the transaction that would open an episode that it is no long
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,13 +19,12 @@ from core.clock import Clock
 from core.leases import Lease, hold
 from core.postgres import Connection, Pool, is_transient
 from processors.rules.amend import Amendment
-from processors.rules.judge import open_silence
-from schemas.rules import Rule, Silence
+from processors.rules.judge import Episode, open_silences
 from streams.rules import episodes
 from streams.rules.book import BookedRule, RuleBook
-from streams.rules.effect import load_sensors
 from streams.rules.episodes import Pair
 from streams.rules.judging import HISTORICAL_AFTER_MS
+from streams.rules.sensors import KnownSensor, load_sensors
 
 log = structlog.get_logger()
 
@@ -33,7 +32,9 @@ EndOffsets = Callable[[], Awaitable[Mapping[int, int]]]
 
 _LEASE = "silence-watch"
 _ROUND_S = 2.0
-_MOST_PER_ROUND = 1000
+_SENSORS_AT_ONCE = 1000
+
+_Known = Mapping[tuple[int, int], Collection[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,59 +104,88 @@ class SilenceWatch:
 
     async def _judge(self, connection: Connection, lease: Lease, now_ms: int) -> None:
         await self._book.refresh(connection)
-        for booked in (rule for rules in self._book.by_tenant.values() for rule in rules if rule.is_silence):
-            for sensor_no in await _silent_sensors(connection, booked, now_ms):
-                async with connection.transaction():
-                    await self._open(connection, lease, booked.rule_no, sensor_no, now_ms)
+        for tenant_id, rules in self._book.by_tenant.items():
+            waits = [wait for rule in rules if (wait := rule.least_silence_ms) is not None]
+            if waits:
+                await self._judge_tenant(connection, lease, tenant_id, now_ms, min(waits))
 
-    async def _open(self, connection: Connection, lease: Lease, rule_no: int, sensor_no: int, now_ms: int) -> None:
+    async def _judge_tenant(
+        self, connection: Connection, lease: Lease, tenant_id: str, now_ms: int, least_ms: int
+    ) -> None:
+        quiet = await _quiet_sensors(connection, tenant_id, now_ms - least_ms)
+        for first in range(0, len(quiet), _SENSORS_AT_ONCE):
+            part = dict(quiet[first : first + _SENSORS_AT_ONCE])
+            known = await _known_silences(connection, part)
+            for sensor_no, sensor in (await load_sensors(connection, part)).items():
+                if self._new_silences(sensor_no, sensor, part[sensor_no], now_ms, known):
+                    async with connection.transaction():
+                        await self._open(connection, lease, sensor_no, now_ms)
+            await asyncio.sleep(0)
+
+    def _new_silences(
+        self, sensor_no: int, sensor: KnownSensor, last_ms: int, now_ms: int, known: _Known
+    ) -> list[tuple[BookedRule, Episode]]:
+        """What the sensor's rules have found by now and nobody has written down."""
+        due = [
+            rule
+            for rule in self._book.watching(sensor.tenant_id, sensor.watched_as)
+            if (wait := rule.least_silence_ms) is not None and last_ms + wait < now_ms
+            if rule.has_ladder or (sensor_no, rule.rule_no) not in known
+        ]
+        context = sensor.context if due else None
+        return [
+            (rule, one)
+            for rule in due
+            if context is not None
+            for one in open_silences(rule.versions, last_ms, now_ms, context)
+            if one.severity not in known.get((sensor_no, rule.rule_no), ())
+        ]
+
+    async def _open(self, connection: Connection, lease: Lease, sensor_no: int, now_ms: int) -> None:
+        """Judge the sensor under its lock, where nothing comes in between, and write down what is new."""
         # Shared, as every batch holds it: the work that a changed rule makes waits for this, or this sees the change.
         await connection.execute("SELECT pg_advisory_xact_lock_shared(weir.frontier_lock())")
-        cursor = await connection.execute(
-            "SELECT (extract(epoch FROM last_at) * 1000)::bigint FROM weir.sensor_state WHERE sensor_no = %s FOR UPDATE",
-            (sensor_no,),
-        )
-        row = await cursor.fetchone()
+        await episodes.lock_sensor(connection, sensor_no)
         await lease.require(connection)
         await self._book.refresh(connection)
-        booked = self._book.rule(rule_no)
-        rule = None if row is None or booked is None else _rule_at_deadline(booked, int(row[0]))
-        if row is None or booked is None or rule is None or not isinstance(rule.condition, Silence):
-            return
+        last_ms = await _last_heard_ms(connection, sensor_no)
         sensor = (await load_sensors(connection, [sensor_no]))[sensor_no]
-        episode = open_silence(rule.condition.after_ms, int(row[0]), now_ms, severity=rule.severity)
-        if episode is None or not sensor.covered_by(rule.applies_to):
-            return
-        # Judged again under the sensor's lock: what came meanwhile has closed the gap or it has not.
-        stored = await episodes.stored_episodes(connection, sensor_no, booked.rule_no, episode.started_at_ms, None)
-        if not stored:
-            pair = Pair(booked.tenant_id, sensor_no, booked.rule_no)
-            await episodes.write_amendments(
-                connection, pair, [Amendment(None, episode)], now_ms, now_ms - HISTORICAL_AFTER_MS, self._alerts_topic
-            )
+        known = await _known_silences(connection, [sensor_no])
+        amendments = [
+            (Pair(booked.tenant_id, sensor_no, booked.rule_no), Amendment(None, one))
+            for booked, one in self._new_silences(sensor_no, sensor, last_ms, now_ms, known)
+        ]
+        await episodes.write_all_amendments(
+            connection, amendments, now_ms, now_ms - HISTORICAL_AFTER_MS, self._alerts_topic
+        )
 
 
-def _rule_at_deadline(booked: BookedRule, last_ms: int) -> Rule | None:
-    """The version in force at the deadline that it sets itself."""
-    for version in reversed(booked.versions):
-        rule = version.rule
-        after_ms = rule.condition.after_ms if rule is not None and isinstance(rule.condition, Silence) else 0
-        if version.effective_from_ms <= last_ms + after_ms:
-            return rule
-    return None
-
-
-async def _silent_sensors(connection: Connection, booked: BookedRule, now_ms: int) -> list[int]:
-    """Sensors of the rule's tenant that could be silent by any of its versions and have no open episode of it."""
-    least_ms = min(
-        version.rule.condition.after_ms
-        for version in booked.versions
-        if version.rule is not None and isinstance(version.rule.condition, Silence)
-    )
+async def _quiet_sensors(connection: Connection, tenant_id: str, before_ms: int) -> list[tuple[int, int]]:
+    """(sensor_no, time of the last reading) of the tenant's sensors that were last heard before a moment."""
     cursor = await connection.execute(
-        "SELECT sensor_no FROM weir.sensor JOIN weir.sensor_state USING (sensor_no) WHERE tenant_id = %s AND last_at < %s"
-        " AND NOT EXISTS (SELECT FROM weir.alert_episode e WHERE e.sensor_no = sensor.sensor_no AND e.rule_no = %s"
-        " AND e.status <> 'retracted' AND e.started_at = sensor_state.last_at) ORDER BY sensor_no LIMIT %s",
-        (booked.tenant_id, datetime.fromtimestamp((now_ms - least_ms) / 1000, UTC), booked.rule_no, _MOST_PER_ROUND),
+        "SELECT sensor_no, (extract(epoch FROM last_at) * 1000)::bigint FROM weir.sensor JOIN weir.sensor_state"
+        " USING (sensor_no) WHERE tenant_id = %s AND last_at < %s ORDER BY sensor_no",
+        (tenant_id, datetime.fromtimestamp(before_ms / 1000, UTC)),
     )
-    return [number for (number,) in await cursor.fetchall()]
+    return await cursor.fetchall()
+
+
+async def _last_heard_ms(connection: Connection, sensor_no: int) -> int:
+    cursor = await connection.execute(
+        "SELECT (extract(epoch FROM last_at) * 1000)::bigint FROM weir.sensor_state WHERE sensor_no = %s", (sensor_no,)
+    )
+    row = await cursor.fetchone()
+    assert row is not None  # noqa: S101 - it was quiet, so it had been heard
+    return int(row[0])
+
+
+async def _known_silences(connection: Connection, sensor_nos: Iterable[int]) -> _Known:
+    """By sensor_no and rule_no the severities of what the present silence of these sensors has come to already."""
+    cursor = await connection.execute(
+        "SELECT e.sensor_no, e.rule_no, array_agg(e.severity) FROM weir.alert_episode e"
+        " JOIN weir.sensor_state s USING (sensor_no)"
+        " WHERE e.sensor_no = ANY (%s) AND e.started_at = s.last_at AND e.status <> 'retracted' AND e.peak_value IS NULL"
+        " GROUP BY 1, 2",
+        (list(sensor_nos),),
+    )
+    return {(sensor_no, rule_no): severities for sensor_no, rule_no, severities in await cursor.fetchall()}

@@ -18,9 +18,9 @@ from core.leases import Lease, hold
 from core.postgres import Connection, Pool, is_transient
 from streams.rules import episodes
 from streams.rules.book import BookedRule, RuleBook
-from streams.rules.effect import context_of, load_sensors
 from streams.rules.episodes import Pair
 from streams.rules.judging import Moment, Touched, rejudge
+from streams.rules.sensors import load_sensors
 
 log = structlog.get_logger()
 
@@ -97,7 +97,7 @@ class RuleWorker:
             touched = Touched(work.from_ms, max(newest_ms, self._clock.now_ms()))
             pair = Pair(work.tenant_id, sensor_no, work.rule_no)
             moment = Moment(self._clock.now_ms(), self._topic)
-            await rejudge(connection, pair, booked, context_of(sensors[sensor_no]), touched, moment)
+            await rejudge(connection, pair, booked, sensors[sensor_no].context, touched, moment)
 
 
 async def _next_work(connection: Connection) -> Work | None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.integration.alert_scene import add_rule, at, episodes, minutes, settled
 from tests.integration.conftest import Broker
 from tests.integration.publishing import ThirdPartyDevice, body
 from tests.integration.servers import Database, Tenant, WorkerProcess, create_tenant, wait_until
-from tests.integration.test_alerts import add_rule, at, episodes, minutes, settled
 
 pytestmark = pytest.mark.integration
 

@@ -4,56 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import psycopg
 import pytest
 
-from accounts import rules
-from core.postgres import DatabaseRole, open_pool, tenant_transaction
 from tests.integration import recording
+from tests.integration.alert_scene import (
+    MINUTE_MS,
+    NEW_WORKER,
+    START_MS,
+    TOO_WARM,
+    add_rule,
+    at,
+    episodes,
+    minutes,
+    settled,
+)
 from tests.integration.conftest import Broker
 from tests.integration.publishing import ThirdPartyDevice, body, reading
-from tests.integration.servers import Database, Tenant, WorkerProcess, create_tenant, wait_until
+from tests.integration.servers import Database, Tenant, create_tenant
 
 pytestmark = pytest.mark.integration
-
-NEW_WORKER = Callable[..., WorkerProcess]
-START_MS = 1_790_856_000_000  # 2026-10-01T12:00:00Z
-MINUTE_MS = 60_000
-LONG_AGO = datetime(2010, 1, 1, tzinfo=UTC)
-TOO_WARM = {"type": "threshold", "above": 8.0, "for": "30m"}
-
-
-def add_rule(
-    database: Database, tenant: Tenant, condition: dict[str, Any], effective_from: datetime | None = LONG_AGO
-) -> str:
-    async def add() -> str:
-        async with (
-            open_pool(database.reader_url, DatabaseRole.READER, size=1) as pool,
-            tenant_transaction(pool, tenant.tenant_id) as connection,
-        ):
-            document = {"name": "rule", "applies_to": {"all": True}, "severity": "critical", "condition": condition}
-            return await rules.create_rule(connection, document, effective_from, "test")
-
-    return asyncio.run(add())
-
-
-def episodes(database: Database) -> list[tuple[Any, ...]]:
-    return database.query(
-        "SELECT status, started_at, fired_at, resolved_at, peak_value, proven_seconds::float8, possible_seconds::float8"
-        " FROM alert_episodes WHERE status <> 'retracted' ORDER BY started_at"
-    )
-
-
-def at(minute: float) -> datetime:
-    return datetime.fromtimestamp((START_MS + minute * MINUTE_MS) / 1000, UTC)
-
-
-def minutes(values: list[float], first: int = 0, step: int = 5) -> list[dict[str, Any]]:
-    return [reading(START_MS + (first + n * step) * MINUTE_MS, value) for n, value in enumerate(values)]
 
 
 @pytest.fixture
@@ -64,19 +36,6 @@ def tenant(database: Database) -> Tenant:
 @pytest.fixture
 def device(broker: Broker, topic_prefix: str) -> ThirdPartyDevice:
     return ThirdPartyDevice(broker.bootstrap, f"{topic_prefix}readings")
-
-
-def settled(database: Database, records: int) -> None:
-    wait_until(
-        lambda: database.query("SELECT coalesce(sum(next_offset), 0) FROM stream_positions") == [(records,)],
-        60,
-        "all records committed",
-    )
-    wait_until(
-        lambda: database.query("SELECT count(*) FROM weir.rule_work WHERE done_at IS NULL") == [(0,)],
-        60,
-        "rule work done",
-    )
 
 
 # 6 readings of 9 °C from minute 10 to 35 are 25 proven minutes; the 7th at 40 makes 30: fired there; 7 °C at 45 resolves.
@@ -229,66 +188,6 @@ def test_the_recording_gives_the_same_episodes_live_shuffled_and_judged_afterwar
     first, second, third = found.values()
     assert len(first) > 3
     assert first == second == third
-
-
-SILENCE = {"type": "silence", "after": "10m"}
-
-
-def minutes_ago(minute: float) -> int:
-    return round(datetime.now(UTC).timestamp() * 1000) - round(minute * MINUTE_MS)
-
-
-def test_a_silent_sensor_is_found_once_and_its_next_reading_resolves_it(
-    database: Database, tenant: Tenant, device: ThirdPartyDevice, new_worker: NEW_WORKER
-) -> None:
-    add_rule(database, tenant, SILENCE)
-    last = minutes_ago(30)
-    device.send_all(tenant.devices[0], [body(reading(last, 4.0))])
-    new_worker()
-    settled(database, 1)
-
-    wait_until(lambda: len(episodes(database)) == 1, 60, "the silence")
-    started = datetime.fromtimestamp(last / 1000, UTC)
-    fired = datetime.fromtimestamp((last + 10 * MINUTE_MS) / 1000, UTC)
-    assert episodes(database)[0][:4] == ("firing", started, fired, None)
-    assert database.query("SELECT kind FROM weir.notification") == [("fired",)]
-
-    back = minutes_ago(1)
-    device.send_all(tenant.devices[0], [body(reading(back, 4.0))])
-    settled(database, 2)
-    assert [one[:4] for one in episodes(database)] == [
-        ("resolved", started, fired, datetime.fromtimestamp(back / 1000, UTC))
-    ]
-
-
-def test_data_that_fills_a_silence_takes_it_back(
-    database: Database, tenant: Tenant, device: ThirdPartyDevice, new_worker: NEW_WORKER
-) -> None:
-    add_rule(database, tenant, SILENCE)
-    last = minutes_ago(14)
-    device.send_all(tenant.devices[0], [body(reading(last, 4.0))])
-    new_worker()
-    wait_until(lambda: len(episodes(database)) == 1, 60, "the silence")
-
-    filled = [reading(last + n * MINUTE_MS, 4.0) for n in range(1, 14)]
-    device.send_all(tenant.devices[0], [body(*filled)])
-    settled(database, 2)
-
-    assert episodes(database) == []
-    assert database.query("SELECT status, reason FROM alert_episodes") == [("retracted", "data_recovered")]
-
-
-def test_our_own_outage_raises_no_silence(
-    database: Database, tenant: Tenant, device: ThirdPartyDevice, new_worker: NEW_WORKER
-) -> None:
-    add_rule(database, tenant, SILENCE)
-    old, fresh = minutes_ago(60), minutes_ago(1)
-    # What a worker finds after an hour's outage: an old backlog first, the newest reading last.
-    device.send_all(tenant.devices[0], [body(reading(old + n * MINUTE_MS, 4.0)) for n in range(60)])
-    device.send_all(tenant.devices[0], [body(reading(fresh, 4.0))])
-    new_worker(WEIR_BATCH_MAX_RECORDS="2")
-    settled(database, 61)
-    assert database.query("SELECT count(*) FROM alert_episodes") == [(0,)]
 
 
 def test_merged_episodes_keep_what_people_said_about_them(

@@ -30,6 +30,7 @@ from schemas.rules import (
 
 MINUTE = 60_000
 DAY = 86_400_000
+HOT = {"type": "threshold", "above": 30}
 
 
 def document(**changes: object) -> dict[str, Any]:
@@ -67,6 +68,15 @@ class TestUnderstanding:
         assert rule.effective_from_ms == 1_793_491_200_000
         assert rule.schedule is not None
         assert rule.schedule.weekly == (Span(frozenset({0}), 360, 1320),)
+
+    def test_each_rung_of_a_ladder_is_a_rule_of_its_own(self) -> None:
+        rule = parse_rule(document(ladder=[{"severity": "info", "condition": HOT}]))
+
+        first, second = rule.rungs
+        assert (first.severity, first.condition, first.ladder) == ("critical", rule.condition, ())
+        assert (second.severity, second.condition, second.ladder) == ("info", Threshold(Bound("above", 30.0)), ())
+        assert (second.applies_to, second.schedule) == (rule.applies_to, rule.schedule)
+        assert parse_rule(document(ladder=[])).rungs == (parse_rule(document()),)
 
     def test_what_may_be_left_out(self) -> None:
         rule = parse_rule({"name": "r", "severity": "info", "condition": {"type": "silence", "after": "10m"}})
@@ -231,6 +241,13 @@ class TestRefusals:
             ({"schedule": {"weekly": [{"from": "6:00", "to": "07:00"}]}}, "schedule.weekly[0].from"),
             ({"schedule": {"weekly": [{"from": "24:00", "to": "07:00"}]}}, "schedule.weekly[0].from"),
             ({"schedule": {"weekly": [{"from": "06:00"}]}}, "schedule.weekly[0].to"),
+            ({"ladder": {"severity": "info"}}, "ladder"),
+            ({"ladder": ["info"]}, "ladder[0]"),
+            ({"ladder": [{"severity": "fatal", "condition": HOT}]}, "ladder[0].severity"),
+            ({"ladder": [{"severity": "critical", "condition": HOT}]}, "ladder[0].severity"),
+            ({"ladder": [{"severity": "info", "condition": HOT}] * 2}, "ladder[1].severity"),
+            ({"ladder": [{"severity": "info", "condition": {"type": "threshold"}}]}, "ladder[0].condition"),
+            ({"ladder": [{"severity": "info"}]}, "ladder[0].condition"),
         ],
     )
     def test_where_a_document_is_wrong(self, changes: dict[str, object], path: str) -> None:

@@ -10,13 +10,14 @@ import math
 import statistics
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from processors.rules.model import Episode, RuleVersion
 from schemas.rules import (
+    SEVERITIES,
     Aggregate,
     Attribute,
     Bound,
@@ -43,6 +44,7 @@ class World:
     declared_ms: int | None = None
     applies: Callable[[Target, int], bool] = lambda target, at: True
     attribute: Callable[[Attribute, int], float] = lambda attribute, at: math.nan
+    timezone: Callable[[int], str] = lambda at: "UTC"
 
     def at(self, i: int) -> int:
         return self.readings[i][0]
@@ -71,7 +73,7 @@ class World:
         return statistics.median(spacings) or statistics.median([s for s in spacings if s] or [300_000])
 
     def judges(self, rule: Rule, moment: int) -> bool:
-        return in_schedule(rule.schedule, moment) and self.applies(rule.applies_to, moment)
+        return in_schedule(rule.schedule, moment, self.timezone(moment)) and self.applies(rule.applies_to, moment)
 
     def beyond(self, bound: Bound, value: float, moment: int) -> bool:
         number = bound.number if isinstance(bound.number, float) else self.attribute(bound.number, moment)
@@ -87,10 +89,11 @@ class World:
         return [j for j in range(i + 1) if self.at(j) > self.at(i) - width]
 
 
-def in_schedule(schedule: Schedule | None, moment: int) -> bool:
+def in_schedule(schedule: Schedule | None, moment: int, site_zone: str) -> bool:
     if schedule is None:
         return True
-    local = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=moment)).astimezone(ZoneInfo(schedule.timezone))
+    zone = ZoneInfo(schedule.timezone or site_zone)
+    local = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=moment)).astimezone(zone)
     minute = local.hour * 60 + local.minute
     for span in schedule.weekly:
         starts_today, started_yesterday = local.weekday() in span.days, (local.weekday() - 1) % 7 in span.days
@@ -272,13 +275,29 @@ def in_force(versions: Sequence[RuleVersion], moment: int) -> RuleVersion | None
 
 
 def judge(versions: Sequence[RuleVersion], world: World, from_ms: int) -> list[Episode]:
-    """All episodes, by (started_at, fired_at), the one that is open last."""
-    return sorted(runs(versions, world, from_ms) + silences(versions, world, from_ms), key=order)
+    """All episodes, by (started_at, fired_at), those that are open last."""
+    found = []
+    ladder = {rung.severity for one in versions if one.rule for rung in one.rule.ladder}
+    for severity in [None, *ladder]:
+        alone = [rung(one, severity) for one in versions]
+        found += runs(alone, world, from_ms) + silences(alone, world, from_ms)
+    return sorted(found, key=order)
 
 
-def order(one: Episode) -> tuple[bool, int, float]:
+def rung(version: RuleVersion, severity: str | None) -> RuleVersion:
+    """What a version says of one rung; the rule's own is not named."""
+    if version.rule is None or severity is None:
+        return version
+    for one in version.rule.ladder:
+        if one.severity == severity:
+            rule = replace(version.rule, severity=severity, condition=one.condition)
+            return RuleVersion(version.effective_from_ms, rule)
+    return RuleVersion(version.effective_from_ms, None, "rule_changed")
+
+
+def order(one: Episode) -> tuple[bool, int, float, int]:
     fired = math.inf if one.fired_at_ms is None else one.fired_at_ms
-    return one.status in {"pending", "firing"}, one.started_at_ms, fired
+    return one.status in {"pending", "firing"}, one.started_at_ms, fired, SEVERITIES.index(one.severity)
 
 
 def runs(versions: Sequence[RuleVersion], world: World, from_ms: int) -> list[Episode]:
@@ -324,7 +343,7 @@ class Teller:
         for moment in sorted(one.effective_from_ms for one in self.versions):
             version = in_force(self.versions, moment)
             if after < moment <= until and version and version.rule is None:
-                return moment, "rule_deleted"
+                return moment, version.gone
         version = in_force(self.versions, self.world.at(i)) if i in known else None
         if version and version.rule and isinstance(version.rule.condition, Silence):
             return version.effective_from_ms, "rule_changed"
@@ -403,18 +422,18 @@ def is_upper(condition: Condition) -> bool:
 
 
 def silences(versions: Sequence[RuleVersion], world: World, from_ms: int) -> list[Episode]:
-    """Per gap the earliest deadline whose version is in force then."""
+    """Per gap the earliest deadline whose version is in force then; durations start at a version's effective_from."""
     found = []
     for a, b in pairwise(world.readings):
         fired = [
-            (a[0] + rule.condition.after_ms, rule)
-            for rule in (one.rule for one in versions)
-            if rule and isinstance(rule.condition, Silence)
-            if b[0] - a[0] > rule.condition.after_ms
-            if (judge := in_force(versions, a[0] + rule.condition.after_ms)) and judge.rule is rule
-            if world.judges(rule, a[0] + rule.condition.after_ms)
+            (deadline, rule)
+            for one in versions
+            if (rule := one.rule) and isinstance(rule.condition, Silence)
+            if b[0] > (deadline := max(a[0], one.effective_from_ms) + rule.condition.after_ms)
+            if in_force(versions, deadline) is one
+            if world.judges(rule, deadline)
         ]
-        if fired and a[0] >= from_ms:
+        if fired and b[0] > from_ms:
             deadline, rule = min(fired, key=lambda one: one[0])
             end, reason = silence_end(versions, deadline, b[0])
             found.append(Episode(rule.severity, "resolved", a[0], deadline, end, a[0], math.nan, 0, 0, reason))
@@ -426,7 +445,7 @@ def silence_end(versions: Sequence[RuleVersion], deadline: int, heard: int) -> t
         version = in_force(versions, moment)
         if deadline < moment < heard and version:
             if version.rule is None:
-                return moment, "rule_deleted"
+                return moment, version.gone
             if not isinstance(version.rule.condition, Silence):
                 return moment, "rule_changed"
     return heard, None

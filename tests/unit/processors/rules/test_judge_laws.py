@@ -23,6 +23,7 @@ from schemas.rules import (
     Exposure,
     MeanKineticTemperature,
     Rule,
+    Rung,
     Schedule,
     Silence,
     Span,
@@ -61,13 +62,18 @@ silent = st.builds(Silence, st.sampled_from([30_000, MINUTE, 2 * MINUTE, HOUR]))
 conditions = st.one_of(simple, simple, combinations, silent)
 
 schedules = st.none() | st.builds(
-    lambda days, start, end: Schedule("Europe/Berlin", (Span(frozenset(days), start, end),)),
+    lambda zone, days, start, end: Schedule(zone, (Span(frozenset(days), start, end),)),
+    st.sampled_from(["Europe/Berlin", None]),
     st.sets(st.integers(0, 6), min_size=1),
     st.sampled_from([0, 60, 150, 600]),
     st.sampled_from([0, 120, 180, 1440]),
 )
 targets = st.sampled_from([Target("all"), Target("all"), Target("unit_id", "late")])
-rules = st.builds(Rule, st.just("r"), targets, st.sampled_from(["critical", "minor"]), conditions, schedules, st.none())
+severities = st.sampled_from(["critical", "minor"])
+ladders = (
+    st.just(()) | st.just(()) | st.builds(Rung, st.sampled_from(["major", "info"]), conditions).map(lambda one: (one,))
+)
+rules = st.builds(Rule, st.just("r"), targets, severities, conditions, schedules, st.none(), ladders)
 
 
 @st.composite
@@ -102,6 +108,11 @@ def attribute(_attribute: Attribute, at: int) -> float:
     return 8.0 if at < START + 8 * MINUTE else math.nan if at < START + 12 * MINUTE else 6.0
 
 
+def timezone(at: int) -> str:
+    """The site moves to Berlin's time six minutes in."""
+    return "UTC" if at < START + 6 * MINUTE else "Europe/Berlin"
+
+
 def context(declared_ms: int | None) -> SensorContext:
     def applies_at(target: Target, at_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.array([applies(target, at) for at in at_ms.tolist()], np.bool_)
@@ -109,7 +120,10 @@ def context(declared_ms: int | None) -> SensorContext:
     def attribute_at(one: Attribute, at_ms: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.array([attribute(one, at) for at in at_ms.tolist()], np.float64)
 
-    return SensorContext(declared_ms, applies_at, attribute_at)
+    def timezone_at(at_ms: NDArray[np.int64]) -> NDArray[np.str_]:
+        return np.array([timezone(at) for at in at_ms.tolist()], np.str_)
+
+    return SensorContext(declared_ms, applies_at, attribute_at, timezone_at)
 
 
 def judged(
@@ -134,7 +148,7 @@ def rounded(episodes: list[Episode]) -> list[Episode]:
 def test_the_judge_finds_what_the_reference_finds(
     versions: list[RuleVersion], rows: list[tuple[int, int, float]], declared_ms: int | None
 ) -> None:
-    world = reference.World(rows, declared_ms, applies, attribute)
+    world = reference.World(rows, declared_ms, applies, attribute, timezone)
 
     assert rounded(judged(versions, rows, declared_ms)) == rounded(reference.judge(versions, world, 0))
 
@@ -154,14 +168,14 @@ def test_judging_from_where_nothing_is_open_with_no_more_than_the_look_back_find
         return
     from_ms = rows[cut][0]
     before = judged([one for one in versions if one.effective_from_ms <= from_ms], rows[:cut], declared_ms)
-    if before and before[-1].status in {"pending", "firing"}:
+    if any(one.status in {"pending", "firing"} for one in before):
         return
     needed = [n for n, row in enumerate(rows) if row[0] <= from_ms - look_back(versions)]
     tail = judged(versions, rows[needed[-1] if needed else 0 :], declared_ms, from_ms)
 
     known = {repr(one) for one in before}
     later = [one for one in judged(versions, rows, declared_ms) if repr(one) not in known]
-    # a silence that lasts over the cut belongs to judging from before it
+    # a silence that lasts until the cut belongs to judging from before it
     assert repr([one for one in later if not (is_silence(one) and one.started_at_ms < from_ms)]) == repr(tail)
 
 

@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from processors.rules.places import Place, Whereabouts
 from processors.rules.schedules import in_schedule, utc_offsets_ms
-from tests.unit.processors.rules.judging import HOUR, MINUTE, rule
+from tests.unit.processors.rules.judging import HOUR, MINUTE, context, rule
 
 BERLIN = "Europe/Berlin"
 
@@ -17,7 +18,7 @@ BERLIN = "Europe/Berlin"
 def judges(schedule: dict[str, object], *moments: str) -> list[bool]:
     parsed = rule({"type": "threshold", "above": 8}, schedule=schedule).schedule
     at = np.array([round(datetime.fromisoformat(one).timestamp() * 1000) for one in moments], np.int64)
-    inside: list[bool] = in_schedule(parsed, at).tolist()
+    inside: list[bool] = in_schedule(parsed, at, context()).tolist()
     return inside
 
 
@@ -29,7 +30,7 @@ def weekly(start: str, end: str, *days: str, zone: str = BERLIN) -> dict[str, ob
 
 
 def test_without_a_schedule_every_moment_is_judged() -> None:
-    assert in_schedule(None, np.array([0, 1 << 40], np.int64)).tolist() == [True, True]
+    assert in_schedule(None, np.array([0, 1 << 40], np.int64), context()).tolist() == [True, True]
 
 
 def test_a_span_is_half_open_on_its_days() -> None:
@@ -82,3 +83,20 @@ def test_offsets_are_those_of_the_time_zone_database_at_every_quarter_of_an_hour
     ]
 
     assert utc_offsets_ms(ZoneInfo(zone), at).tolist() == expected
+
+
+def test_a_schedule_without_a_time_zone_is_in_that_of_the_site_at_each_time() -> None:
+    parsed = rule({"type": "threshold", "above": 8}, schedule={"weekly": [{"from": "06:00", "to": "07:00"}]}).schedule
+    moments = [datetime.fromisoformat(f"2026-11-02T{hour:02}:30Z").timestamp() * 1000 for hour in (5, 6, 11, 21)]
+    at = np.array(moments, np.int64)
+    moved = [Place(int(at[1]), timezone=BERLIN), Place(int(at[2]), timezone="America/New_York")]
+
+    # 06:30 in New York is 11:30 UTC; Berlin's 06:30 at 05:30 UTC was before the move there
+    assert in_schedule(parsed, at, Whereabouts("s", moved).context(None)).tolist() == [False, False, True, False]
+    assert in_schedule(parsed, at, Whereabouts("s", [Place(0, timezone=BERLIN)]).context(None)).tolist() == [
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert in_schedule(parsed, at, Whereabouts("s", []).context(None)).tolist() == [False, True, False, False]

@@ -123,7 +123,8 @@ def test_what_is_not_touched_does_not_change(
         return
     before = judged(versions, stored, declared_ms)
     active = {(1, 0)} if before and before[-1].status in {"pending", "firing"} else set()
-    screen = Screen([[one.rule for one in versions if one.rule]], np.array([1]), np.array([0]), lambda *_: (6.0, 8.0))
+    said = [rung for one in versions if one.rule for rung in one.rule.rungs]
+    screen = Screen([said], np.array([1]), np.array([0]), lambda *_: (6.0, 8.0))
 
     if screen.touched(rows_after(stored, batch), active):
         return
