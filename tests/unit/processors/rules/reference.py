@@ -288,11 +288,9 @@ def rung(version: RuleVersion, severity: str | None) -> RuleVersion:
     """What a version says of one rung; the rule's own is not named."""
     if version.rule is None or severity is None:
         return version
-    for one in version.rule.ladder:
-        if one.severity == severity:
-            rule = replace(version.rule, severity=severity, condition=one.condition)
-            return RuleVersion(version.effective_from_ms, rule)
-    return RuleVersion(version.effective_from_ms, None, "rule_changed")
+    found = [one for one in version.rule.ladder if one.severity == severity]
+    rule = replace(version.rule, severity=severity, condition=found[0].condition) if found else None
+    return RuleVersion(version.effective_from_ms, rule, "rule_changed")
 
 
 def order(one: Episode) -> tuple[bool, int, float, int]:
