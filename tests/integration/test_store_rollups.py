@@ -333,7 +333,7 @@ def test_markers_stay_while_someone_may_read_by_a_plan_older_than_a_new_chunk(
 
     async def act(scene: StoreScene) -> None:
         if scene.engine is Engine.PLAIN:
-            pytest.skip("stored roll-ups are single tables on plain PostgreSQL")
+            pytest.skip("TimescaleDB only: stored roll-ups are single tables on plain PostgreSQL")
         await scene.write((1, HOUR_9, 0, 4.0))
         async with await psycopg.AsyncConnection.connect(database.admin_url) as reader:
             await reader.execute("SELECT count(*) FROM public.readings_1d")
