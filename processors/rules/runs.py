@@ -47,27 +47,33 @@ def level_runs(level: Level, series: Series, lo: int, hi: int, carried: Run | No
     """
     run = Run(carried.start, carried.fired) if carried else None
     runs = [run] if run else []
-    at, gap = series.at_ms[:hi].tolist(), series.gap[:hi].tolist()
-    violating, clear = level.violating[:hi].tolist(), level.clear[:hi].tolist()
+    columns = (series.at_ms, series.gap, level.violating, level.clear)
+    readings = zip(range(lo, hi), *(column[lo:hi].tolist() for column in columns), strict=True)
     clear_since: int | None = None
-    for i in range(lo, hi):
-        if violating[i]:
+    for i, at, gap, violating, clear in readings:
+        if violating:
             clear_since = None
-            if run is None or (run.fired is None and gap[i]):
+            if run is None or (run.fired is None and gap):
                 run = _next_run(runs, i)
-            if run.fired is None and at[i] - at[run.start] >= level.for_ms and i - run.start + 1 >= level.consecutive:
+            if run.fired is None and _is_reached(level, series, run, i):
                 run.fired = i
         elif run is None:
             continue
         elif run.fired is None:
             run.end, run = i, None
-        elif not clear[i]:
+        elif not clear:
             clear_since = None
         else:
-            clear_since = at[i] if clear_since is None or gap[i] else clear_since
-            if at[i] - clear_since >= level.clear_ms:
+            clear_since = at if clear_since is None or gap else clear_since
+            if at - clear_since >= level.clear_ms:
                 run.end, run, clear_since = i, None, None
     return runs
+
+
+def _is_reached(level: Level, series: Series, run: Run, i: int) -> bool:
+    """Whether a pending run lasts long enough at reading `i` to fire."""
+    lasted = int(series.at_ms[i] - series.at_ms[run.start])
+    return lasted >= level.for_ms and i - run.start + 1 >= level.consecutive
 
 
 def _next_run(runs: list[Run], i: int) -> Run:

@@ -8,8 +8,7 @@ as wide as the window, at multiples of the width since 1970; a window then is a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from operator import add
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -23,8 +22,6 @@ _ZERO_CELSIUS_KELVIN: Final = 273.15
 _HOUR_MS: Final = 3_600_000
 _MINUTE_MS: Final = 60_000
 _BUDGET_DECIMALS: Final = 6
-
-Fold = Callable[[float, float], float]
 
 
 class Window:
@@ -40,7 +37,7 @@ class Window:
         self.first: Times = np.searchsorted(series.at_ms, series.at_ms - width_ms, side="right")
         self._block: Times = series.at_ms // width_ms
 
-    def fold(self, quantity: Values, combine: Fold) -> Values:
+    def fold(self, quantity: Values, combine: np.ufunc) -> Values:
         """What each window's readings combine to."""
         return self._folded(quantity, quantity, combine)
 
@@ -54,7 +51,7 @@ class Window:
         whole = np.where(counted, rate * self._spacing(), 0.0)
         # A tail takes its pairs at the earlier reading, so it ends with the pair that leads into the next block.
         heads, tails = np.where(self._opens_block(), 0.0, whole), np.append(whole[1:], 0.0)
-        return self._folded(heads, tails, add) + np.where(counted, rate, 0.0)[self.first] * self._lead_ms()
+        return self._folded(heads, tails, np.add) + np.where(counted, rate, 0.0)[self.first] * self._lead_ms()
 
     def time_of_pairs(self, counted: Flags) -> Times:
         """The milliseconds of the counted pairs of each window; whole numbers, so totals may be subtracted."""
@@ -74,22 +71,19 @@ class Window:
     def _opens_block(self) -> Flags:
         return np.diff(self._block, prepend=self._block[:1] - 1) > 0
 
-    def _folded(self, heads: Values, tails: Values, combine: Fold) -> Values:
-        blocks = self._block.tolist()
-        head = np.array(_running(heads.tolist(), blocks, combine))
-        tail = np.array(_running(tails[::-1].tolist(), blocks[::-1], combine)[::-1])[self.first]
-        both = np.array(list(map(combine, tail.tolist(), head.tolist())))
+    def _folded(self, heads: Values, tails: Values, combine: np.ufunc) -> Values:
+        head = _running(heads, self._block, combine)
+        tail = _running(tails[::-1], self._block[::-1], combine)[::-1][self.first]
+        both: Values = combine(tail, head)
         return np.where(self._block[self.first] == self._block, head, both)
 
 
-def _running(values: list[float], blocks: list[int], combine: Fold) -> list[float]:
-    """The values of each block so far, combined from the left."""
-    running: list[float] = []
-    so_far, block_so_far = 0.0, None
-    for value, block in zip(values, blocks, strict=True):
-        so_far = value if block != block_so_far else combine(so_far, value)
-        block_so_far = block
-        running.append(so_far)
+def _running(values: Values, blocks: Times, combine: np.ufunc) -> Values:
+    """The values of each block so far, combined from the left, one after the other: accumulating never regroups."""
+    ends = (np.flatnonzero(np.diff(blocks)) + 1).tolist()
+    running = np.empty(len(values))
+    for low, high in pairwise([0, *ends, len(values)]):
+        combine.accumulate(values[low:high], out=running[low:high])
     return running
 
 
@@ -106,12 +100,12 @@ def aggregate(function: str, series: Series, width_ms: int) -> Values:
         rate: Values = (value - value[window.first]) / np.where(hours > 0, hours, np.nan)
         return rate
     if function in {"min", "max"}:
-        return window.fold(value, min if function == "min" else max)
-    least, greatest = window.fold(value, min), window.fold(value, max)
+        return window.fold(value, np.minimum if function == "min" else np.maximum)
+    least, greatest = window.fold(value, np.minimum), window.fold(value, np.maximum)
     if function == "range":
         return greatest - least
     # A mean lies between least and greatest: rounding must not lift the mean of equal readings over a bound.
-    return np.clip(window.fold(value, add) / window.count(), least, greatest)
+    return np.clip(window.fold(value, np.add) / window.count(), least, greatest)
 
 
 def mean_kinetic_temperature(series: Series, width_ms: int) -> Values:
@@ -124,7 +118,7 @@ def mean_kinetic_temperature(series: Series, width_ms: int) -> Values:
     weight = window.time_of_pairs(counted)
     mean = window.sum_of_pairs(np.exp(-ACTIVATION_KELVIN / kelvin), counted) / np.where(weight > 0, weight, np.nan)
     celsius = ACTIVATION_KELVIN / -np.log(mean) - _ZERO_CELSIUS_KELVIN
-    return np.clip(celsius, window.fold(series.value, min), window.fold(series.value, max))
+    return np.clip(celsius, window.fold(series.value, np.minimum), window.fold(series.value, np.maximum))
 
 
 def degree_minutes(window: Window, counted: Flags, number: Values, is_upper: bool) -> Values:
