@@ -44,8 +44,8 @@ from processors.rules.model import (
 from processors.rules.runs import Run
 from processors.rules.schedules import in_schedule
 from processors.rules.silence import open_silences, silences
-from processors.rules.tally import Tally
-from processors.rules.tracks import Scene, track_of
+from processors.rules.tally import Tally, Totals
+from processors.rules.tracks import Scene, Track, track_of
 from schemas.rules import (
     SEVERITIES,
     Aggregate,
@@ -59,6 +59,7 @@ from schemas.rules import (
 )
 
 __all__ = [
+    "Carried",
     "Episode",
     "RuleVersion",
     "SensorContext",
@@ -100,12 +101,47 @@ def judge(
     series = series_of(at_ms, value, context.declared_interval_ms)
     found: list[Episode] = []
     for spans in map(spans_of, rungs_of(versions)):
-        with np.errstate(
-            all="ignore"
-        ):  # values near the end of floats may overflow to infinity, which compares rightly
+        # Values near the end of floats may overflow to infinity, which compares rightly.
+        with np.errstate(all="ignore"):
             found += _Judgement(series, context, from_ms).over(spans)
         found += silences(spans, at_ms, context, from_ms)
     return sorted(found, key=_order)
+
+
+def judge_on(
+    versions: Sequence[RuleVersion],
+    at_ms: Times,
+    seq: NDArray[np.int64],
+    value: Values,
+    context: SensorContext,
+    begin: Carried | int,
+) -> tuple[list[Episode], Carried | None]:
+    """The same of a rule without ladder, going on from a firing episode; and what the next batch can go on from.
+
+    Args:
+        versions: as for `judge`.
+        at_ms: as for `judge`, beginning with the last reading at or before the one carried from, less the look-back.
+        seq: as for `judge`.
+        value: as for `judge`.
+        context: as for `judge`.
+        begin: the episode that was firing, or where judging starts idle.
+
+    Returns:
+        The episodes, of which the carried one is the first; equal to judging all from its start. And the firing one to
+        carry on: None if none is open, or its condition needs more than one reading's word for where it stands.
+    """
+    spans, series = spans_of(versions), series_of(at_ms, value, context.declared_interval_ms)
+    from_ms = begin if isinstance(begin, int) else begin.at_ms
+    judgement = _Judgement(series, context, from_ms)
+    if isinstance(begin, Carried):
+        first = int(np.searchsorted(at_ms, from_ms))
+        first += int(np.searchsorted(seq[first : np.searchsorted(at_ms, from_ms, "right")], begin.seq))
+        judgement.begin_with(begin, first)
+        spans = [span for span in spans if span.until_ms > from_ms]
+    with np.errstate(all="ignore"):
+        found = judgement.over(spans)
+    closed = silences(spans, at_ms, context, from_ms)
+    return sorted(found + closed, key=_order), judgement.carried(seq)
 
 
 def look_back_ms(rule: Rule) -> int:
@@ -126,14 +162,35 @@ def _order(one: Episode) -> tuple[bool, int, bool, int, int]:
     return is_open, one.started_at_ms, one.fired_at_ms is None, one.fired_at_ms or 0, SEVERITIES.index(one.severity)
 
 
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A firing episode as of one of its readings, from which judging can go on without those before."""
+
+    at_ms: int
+    seq: int
+    started_at_ms: int
+    fired_at_ms: int
+    totals: Totals
+
+
 @dataclass(slots=True)
 class _Open:
-    """A run that has not ended, and what it adds up to as far as versions have judged it."""
+    """A run that has not ended, and what it adds up to as far as versions have judged it.
+
+    `before` is what it was when it was carried here; its indices then are those of the reading it is carried from.
+    """
 
     run: Run
-    tally: Tally
+    tally: Tally | None
     severity: str
     since_ms: int
+    before: Carried | None = None
+
+    def totals(self, last: int) -> Totals:
+        """What it adds up to at the reading `last`."""
+        assert self.tally is not None  # noqa: S101 - a carried run is judged at its first reading
+        totals = self.tally.totals(self.run, last, self.since_ms)
+        return totals if self.before is None else totals.after(self.before.totals)
 
 
 class _Judgement:
@@ -145,11 +202,34 @@ class _Judgement:
         self._from_ms = from_ms
         self._judged = 0
         self._open: _Open | None = None
+        self._track: Track | None = None
+        self._span_from = 0
+        self._first = 0
         self._episodes: list[Episode] = []
+
+    def begin_with(self, before: Carried, first: int) -> None:
+        """Go on with a firing run from its reading `first`."""
+        # Its own lead is counted already: none of the pair before `first` is added.
+        self._first, self._open = first, _Open(Run(first, first), None, "", before.at_ms, before)
+
+    def carried(self, seq: NDArray[np.int64]) -> Carried | None:
+        """The firing run after the last reading, from the first one of the clear time that runs, or the last one."""
+        one, track = self._open, self._track
+        if one is None or one.run.fired is None or track is None or track.clear is None:
+            return None
+        last = self._judged - 1
+        open_at = np.flatnonzero(~track.clear[self._span_from : last + 1])
+        place = min(self._span_from + int(open_at[-1]) + 1 if len(open_at) else self._span_from, last)
+        at = self._series.at_ms
+        started, fired = (int(at[one.run.start]), int(at[one.run.fired]))
+        if one.before is not None:
+            started, fired = one.before.started_at_ms, one.before.fired_at_ms
+        return Carried(int(at[place]), int(seq[place]), started, fired, one.totals(place))
 
     def over(self, spans: Sequence[Span]) -> list[Episode]:
         for span in spans:
             lo, hi = np.searchsorted(self._series.at_ms, [max(span.from_ms, self._from_ms), span.until_ms]).tolist()
+            lo = max(lo, self._first)
             if span.rule is None:
                 self._stop(span.from_ms, span.gone)
             elif lo < hi and isinstance(span.rule.condition, Silence):
@@ -165,11 +245,12 @@ class _Judgement:
         tally, carried = Tally.of(self._series, track), self._carried()
         for run in track.runs(lo, hi, carried.run if carried else None):
             if carried and run.start == carried.run.start and run.fired == carried.run.fired:
-                one = _Open(run, carried.tally.continued(tally, lo), rule.severity, carried.since_ms)
+                both = tally if carried.tally is None else carried.tally.continued(tally, lo)
+                one = _Open(run, both, rule.severity, carried.since_ms, carried.before)
             else:
                 one = _Open(run, tally, rule.severity, since_ms)
             self._settle(one)
-        self._judged = hi
+        self._judged, self._track, self._span_from = hi, track, lo
 
     def _scene(self, rule: Rule) -> Scene:
         at_ms = self._series.at_ms
@@ -201,11 +282,10 @@ class _Judgement:
         self._open = None
 
     def _add(self, one: _Open, status: str, resolved_ms: int | None = None, reason: str | None = None) -> None:
-        at, run = self._series.at_ms, one.run
-        totals = one.tally.totals(run, self._judged - 1 if run.end is None else run.end, one.since_ms)
-        fired_ms = None if run.fired is None else int(at[run.fired])
-        peak = int(at[totals.peak]), totals.peak_value
+        at, run, before = self._series.at_ms, one.run, one.before
+        totals = one.totals(self._judged - 1 if run.end is None else run.end)
+        started_ms = int(at[run.start]) if before is None else before.started_at_ms
+        fired_ms = None if run.fired is None else int(at[run.fired]) if before is None else before.fired_at_ms
+        peak = totals.peak_at_ms, totals.peak_value
         times = totals.proven_ms, totals.possible_ms
-        self._episodes.append(
-            Episode(one.severity, status, int(at[run.start]), fired_ms, resolved_ms, *peak, *times, reason)
-        )
+        self._episodes.append(Episode(one.severity, status, started_ms, fired_ms, resolved_ms, *peak, *times, reason))

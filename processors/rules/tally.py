@@ -13,12 +13,26 @@ from processors.rules.tracks import Track
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Index of the peak, its value, and the two times."""
+    """When the peak was, its value, how bad that is (NaN: no reading violated), and the two times."""
 
-    peak: int
+    peak_at_ms: int
     peak_value: float
+    badness: float
     proven_ms: int
     possible_ms: int
+
+    def after(self, before: Totals) -> Totals:
+        """These and what the run added up to before; of equal peaks the earlier one."""
+        peak = self if self.badness > before.badness or np.isnan(before.badness) else before
+        if np.isnan(self.badness):
+            peak = before
+        return Totals(
+            peak.peak_at_ms,
+            peak.peak_value,
+            peak.badness,
+            before.proven_ms + self.proven_ms,
+            before.possible_ms + self.possible_ms,
+        )
 
 
 class Tally:
@@ -69,7 +83,8 @@ class Tally:
         possible_ms = int(self._possible[last] - self._possible[start])
         if not self._violating[start]:
             lead_ms = 0
-        return Totals(peak, float(self._shown[peak]), proven_ms, possible_ms + lead_ms)
+        badness = float(self._badness[peak]) if self._violating[peak] else np.nan
+        return Totals(int(at[peak]), float(self._shown[peak]), badness, proven_ms, possible_ms + lead_ms)
 
     def _peak(self, start: int, last: int) -> int:
         """The worst violating reading; members of a combination may hold where no reading violates it."""

@@ -35,12 +35,14 @@ class Track:
         shown: the judged value, of which the worst is an episode's peak.
         is_upper: whether greater values are worse.
         runs: see `RunFinder`.
+        clear: what a fired run's clear time is counted by; None where a run cannot be carried from one reading alone.
     """
 
     violating: Flags
     shown: Values
     is_upper: bool
     runs: RunFinder
+    clear: Flags | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,11 @@ def _level_track(scene: Scene, value: Values, condition: Threshold | Aggregate, 
     clear_ms = condition.clear.for_ms + condition.keep_firing_ms
     level = Level(violating, clear, condition.for_ms, consecutive, clear_ms)
     return Track(
-        violating, value, condition.bound.is_upper, lambda lo, hi, run: level_runs(level, scene.series, lo, hi, run)
+        violating,
+        value,
+        condition.bound.is_upper,
+        lambda lo, hi, run: level_runs(level, scene.series, lo, hi, run),
+        clear,
     )
 
 
@@ -129,7 +135,14 @@ def _budget_track(scene: Scene, condition: Exposure | DegreeMinutes) -> Track:
         holds = degree_minutes(window, counted, scene.number(bound), bound.is_upper) >= condition.budget
     start = first_of_pairs(window, counted)
     hold = holds & scene.active
-    return Track(violating, series.value, bound.is_upper, lambda lo, hi, run: hold_runs(hold, start, lo, hi, run))
+    return Track(
+        violating,
+        series.value,
+        bound.is_upper,
+        lambda lo, hi, run: hold_runs(hold, start, lo, hi, run),
+        # Whether it holds is told by each reading alone, so any will do to go on from.
+        np.zeros_like(hold),
+    )
 
 
 def _combined_track(scene: Scene, condition: Combination) -> Track:
