@@ -13,7 +13,9 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
 NEEDS_CHROMIUM = "needs Chromium on the PATH (Debian, Ubuntu: apt install chromium)"
 PATIENCE_MS = 60_000
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
