@@ -17,7 +17,18 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic.json_schema import models_json_schema
 
-from api import alerts, dashboard, data_quality, documentation, health, ingest, readings, rules, sensors
+from api import (
+    alerts,
+    dashboard,
+    data_quality,
+    documentation,
+    health,
+    ingest,
+    readings,
+    rules,
+    sensors,
+    usage,
+)
 from api.auth import ApiKeys, DeviceSecrets, Require
 from api.errors import install_handlers
 from api.health import Readiness
@@ -64,7 +75,18 @@ def create_app(settings: Settings, *, clock: Clock | None = None, now_s: Callabl
         generate_unique_id_function=_operation_id,
     )
     app.state.services = services
-    for module in (sensors, readings, data_quality, rules, alerts, ingest, health, documentation, dashboard):
+    for module in (
+        sensors,
+        readings,
+        data_quality,
+        rules,
+        alerts,
+        usage,
+        ingest,
+        health,
+        documentation,
+        dashboard,
+    ):
         app.include_router(module.router)
     install_handlers(app)
     app.add_middleware(Guard, metrics=services.metrics)

@@ -32,8 +32,6 @@ SELECT %s, convert_to(tenant_id, 'UTF8'),
     convert_to(weir.usage_document(tenant_id, meter, bucket_start, quantity, revision)::text, 'UTF8'), %s::jsonb
 FROM changed
 """
-# Whoever adds hours of a sensor holds its state's row, so that two never count the same hour.
-_LOCK = "SELECT FROM weir.sensor_state WHERE sensor_no = ANY (%s) ORDER BY sensor_no FOR UPDATE"
 _READ_HOURS = """
 SELECT d.sensor_no, (extract(epoch FROM d.day) / 3600)::bigint, d.hours
 FROM unnest(%s, %s) AS q (sensor_no, day) JOIN weir.sensor_day d USING (sensor_no, day)
@@ -64,8 +62,10 @@ async def add(connection: Connection, increments: Sequence[UsageIncrement], topi
 
 
 async def known_hours(connection: Connection, pairs: SensorHours) -> SensorHours:
-    """The stored hours of the sensors on the days of these pairs and the days beside, locked until the commit."""
-    await connection.execute(_LOCK, (binary.Int4Array(np.unique(pairs.sensor_no)),))
+    """The stored hours of the sensors on the days of these pairs and the days beside.
+
+    The transaction has written the sensors' states and so holds their rows: no other counts hours of theirs meanwhile.
+    """
     around = [pairs.hour // HOURS_A_DAY + offset for offset in (-1, 0, 1)]
     days = np.unique(np.stack([np.tile(pairs.sensor_no, 3), np.concatenate(around)]), axis=1)
     cursor = await connection.execute(_READ_HOURS, (binary.Int4Array(days[0]), _days(days[1])))

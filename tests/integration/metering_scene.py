@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -45,16 +46,19 @@ class MeteringScene:
     pool: Pool
     pipeline: ReadingsPipeline
     _positions: dict[int, int] = field(default_factory=dict)
+    # A log of the scene's own: a database may see several scenes.
+    _topic: str = field(default_factory=lambda: f"readings-{secrets.token_hex(4)}")
 
     async def publish(self, device: DeviceCredentials, readings: Iterable[Reading], partition: int = 0) -> BatchReport:
         """One batch of one record."""
         value = encode_record([(sensor, at_ms, number, 0) for sensor, at_ms, number in readings])
         if partition not in self._positions:
             self._positions[partition] = 0
-            self.database.query("INSERT INTO weir.stream_position VALUES ('readings', %s, 'id', 0)", partition)
+            statement = "INSERT INTO weir.stream_position VALUES (%s, %s, 'id', 0)"
+            self.database.query(statement, self._topic, partition)
         offset = self._positions[partition]
         record = FetchedRecord(offset, device.device_id.encode(), value, signed_headers(device, value))
-        report = await self.pipeline.process(RecordBatch("readings", partition, "id", offset, [record]))
+        report = await self.pipeline.process(RecordBatch(self._topic, partition, "id", offset, [record]))
         self._positions[partition] = offset + 1
         return report
 

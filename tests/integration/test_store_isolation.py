@@ -36,6 +36,7 @@ SHOWN_TO_ITSELF = {
     "weir_tenant.sensor_states",
     "weir_tenant.quality_hourly",
     "weir_tenant.usage_hourly",
+    "weir_tenant.usage_monthly",
     "weir_tenant.dead_letters",
     "weir_tenant.refused_readings",
     "weir_tenant.refusal_counts",
@@ -130,6 +131,8 @@ async def _fill(scene: StoreScene) -> None:
         "INSERT INTO weir.sensor_state VALUES (2, '2026-03-10T12:00Z', 0, 777.125, now(), 1)",
         "INSERT INTO weir.quality_hourly VALUES (2, '2026-03-10T12:00Z', 1, 1)",
         "INSERT INTO weir.usage VALUES ('tenant-zebra', 'readings', '2026-03-10T12:00Z', 3, 1)",
+        # Nothing of A's own differs, so that only the other's differences could be told.
+        "INSERT INTO weir.usage SELECT s.*, 1 FROM weir.stored_usage('A', '-infinity', 'infinity') s",
         "INSERT INTO weir.dead_letter_record VALUES ('readings', 'id', 0, 0, 'zebra', 'zebra', '[]', 1)",
         'INSERT INTO weir.dead_letter (tenant_id, device_id, sensor, reason, detail, topic, topic_identity, partition, "offset",'
         " refused_at) VALUES ('tenant-zebra', 'dev-zebra', 'zebra', 'invalid_value', 'zebra', 'readings', 'id', 0, 0, now())",
@@ -217,6 +220,7 @@ ARGUMENTS = {
     "p_end": at(NOON + 2 * DAY_MS),
     "p_before": at(NOON + 2 * DAY_MS),
     "p_from": at(NOON - 2 * DAY_MS),
+    "p_to": at(NOON + 2 * DAY_MS),
     "p_limit": 1000,
     "p_after_at": None,
     "p_after_seq": None,
@@ -246,6 +250,7 @@ def test_no_function_tells_a_tenant_of_anothers_sensor(database: Database, tenan
             "sensor_conflicts",
             "reading_times",
             "reading_neighbours",
+            "usage_drift",
         }
         assert telling == (telltales if tells else set())
 
@@ -344,6 +349,7 @@ def test_the_operator_reads_every_view_of_the_interface_to_the_last_column(datab
             "alert_episodes",
             "usage_hourly",
             "usage_daily",
+            "usage_drift",
             "dead_letters",
             "stream_positions",
         ):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from api import models, rule_models
+from api import models, rule_models, usage_models
 from api.app import create_app
 from api.documentation import render
 from core.settings import Settings
@@ -16,6 +16,8 @@ from schemas.errors import Misconfigured
 
 # What is not asked for with a person's or a key's credential.
 NO_PERMISSION = {"POST /v1/readings"}
+
+SHAPES = (models, rule_models, usage_models)
 
 
 def settings(**others: Any) -> Settings:
@@ -64,6 +66,8 @@ class TestDocument:
             "POST /v1/alerts/{alert_id}/acknowledge",
             "POST /v1/alerts/{alert_id}/comment",
             "POST /v1/alerts/{alert_id}/assign",
+            "GET /v1/usage",
+            "GET /v1/usage/reconciliation",
             "GET /livez",
             "GET /readyz",
             "GET /metrics",
@@ -81,7 +85,7 @@ class TestDocument:
                 for schema, example in shown:
                     if "$ref" in schema:
                         name_of_model = schema["$ref"].rpartition("/")[2]
-                        model = getattr(models, name_of_model, None) or getattr(rule_models, name_of_model)
+                        model = next(getattr(one, name_of_model) for one in SHAPES if hasattr(one, name_of_model))
                         model.model_validate(example)
 
     def test_every_reference_leads_somewhere(self, document: dict[str, Any]) -> None:

@@ -27,7 +27,18 @@ def test_help_lists_the_commands_and_imports_none_of_their_machinery() -> None:
         [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60
     )
 
-    for command in ("up", "migrate", "worker", "api", "jobs", "simulate", "publish", "dead-letters", "doctor"):
+    for command in (
+        "up",
+        "migrate",
+        "worker",
+        "api",
+        "jobs",
+        "simulate",
+        "publish",
+        "dead-letters",
+        "reconcile",
+        "doctor",
+    ):
         assert re.search(rf"^\W*{command}\s", done.stdout, re.MULTILINE), command
     heavy = {"psycopg", "kafka", "faust", "fastapi", "pydantic", "numpy"}
     assert heavy & set(done.stdout.splitlines()[-1].split()) == set()
@@ -44,7 +55,7 @@ def test_help_comes_quickly() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "migrate", "worker", "api", "jobs", "simulate", "publish", "dead-letters", "doctor"]
+    "command", ["up", "migrate", "worker", "api", "jobs", "simulate", "publish", "dead-letters", "reconcile", "doctor"]
 )
 def test_each_command_is_found_under_its_name(command: str) -> None:
     done = weir(command, "--help")
