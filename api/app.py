@@ -21,12 +21,17 @@ from api import (
     alerts,
     dashboard,
     data_quality,
+    devices,
     documentation,
     health,
     ingest,
+    organization,
     readings,
     rules,
+    sensor_changes,
     sensors,
+    sites,
+    units,
     usage,
 )
 from api.auth import ApiKeys, DeviceSecrets, Require
@@ -45,6 +50,23 @@ from core.secrets import Vault
 from core.settings import Settings
 
 _POOL_TIMEOUT_S: Final = 2.0
+_ENDPOINTS: Final = (
+    sensors,
+    sensor_changes,
+    readings,
+    data_quality,
+    sites,
+    units,
+    devices,
+    organization,
+    rules,
+    alerts,
+    usage,
+    ingest,
+    health,
+    documentation,
+    dashboard,
+)
 _LOOPBACK_ORIGINS: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
 _DESCRIPTION: Final = (
     "Readings of a tenant's sensors. Times are RFC 3339 UTC with milliseconds; lists are pages, followed by `cursor` until"
@@ -75,18 +97,7 @@ def create_app(settings: Settings, *, clock: Clock | None = None, now_s: Callabl
         generate_unique_id_function=_operation_id,
     )
     app.state.services = services
-    for module in (
-        sensors,
-        readings,
-        data_quality,
-        rules,
-        alerts,
-        usage,
-        ingest,
-        health,
-        documentation,
-        dashboard,
-    ):
+    for module in _ENDPOINTS:
         app.include_router(module.router)
     install_handlers(app)
     app.add_middleware(Guard, metrics=services.metrics)

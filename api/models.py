@@ -70,6 +70,7 @@ class Sensor(Model):
     status: Literal["ok", "silent", "new"] = Field(
         description="silent: nothing for three expected intervals (5 min each if none is declared); new: nothing ever"
     )
+    archived_at: str | None = None
 
 
 class SensorPage(Model):
@@ -191,7 +192,7 @@ class ReadinessReport(Model):
     checks: list[ReadinessCheck]
 
 
-_SENSOR: Final = {
+SENSOR_EXAMPLE: Final = {
     "sensor_id": "sen_4f6e0b7d2c",
     "device_id": "dev_91c3f0a7b2",
     "name": "air",
@@ -227,7 +228,7 @@ _QUALITY: Final = {
     "gaps": [{"from": "2026-11-22T03:10:00.000Z", "to": "2026-11-22T03:14:00.000Z"}],
 }
 # FastAPI drops nulls from examples: none has one.
-_NEXT: Final = "kq1zZW5fNGY2ZTBiN2QyYy0"
+NEXT_EXAMPLE: Final = "kq1zZW5fNGY2ZTBiN2QyYy0"
 
 _PROBLEMS: Final[dict[int, tuple[str, str]]] = {
     400: ("incomplete_request", "the request ended before its body did"),
@@ -270,11 +271,11 @@ def answer(model: type[Model], description: str, **examples: object) -> dict[str
 _OF_A_TENANT = problems(401, 403, 422, 429, 503)
 
 SENSORS_RESPONSES: Final[Responses] = {
-    200: answer(SensorPage, "A page of sensors.", page={"items": [_SENSOR], "next": _NEXT}),
+    200: answer(SensorPage, "A page of sensors.", page={"items": [SENSOR_EXAMPLE], "next": NEXT_EXAMPLE}),
     **_OF_A_TENANT,
 }
 SENSOR_RESPONSES: Final[Responses] = {
-    200: answer(Sensor, "The sensor.", sensor=_SENSOR),
+    200: answer(Sensor, "The sensor.", sensor=SENSOR_EXAMPLE),
     **_OF_A_TENANT,
     **problems(404),
 }
@@ -282,8 +283,8 @@ READINGS_RESPONSES: Final[Responses] = {
     200: answer(
         ReadingPage,
         "A page of readings, or of buckets.",
-        raw={"items": [_RAW], "next": _NEXT},
-        hourly={"items": [_BUCKET], "next": _NEXT},
+        raw={"items": [_RAW], "next": NEXT_EXAMPLE},
+        hourly={"items": [_BUCKET], "next": NEXT_EXAMPLE},
     ),
     **_OF_A_TENANT,
     **problems(404),
@@ -297,7 +298,7 @@ QUALITY_RESPONSES: Final[Responses] = {
             "end": "2026-11-22T20:00:00.000Z",
             "items": [_QUALITY],
             "refusals": [{"device_id": "dev_91c3f0a7b2", "reason": "impossible_time", "refused": 2, "kept": 2}],
-            "next": _NEXT,
+            "next": NEXT_EXAMPLE,
         },
     ),
     **_OF_A_TENANT,

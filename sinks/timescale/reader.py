@@ -35,6 +35,17 @@ class SensorRow:
     unit_id: str | None
     last_at_ms: int | None
     last_value: float | None
+    archived_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SensorFilter:
+    """What a list of sensors is narrowed to; None: not at all."""
+
+    site_id: str | None = None
+    unit_id: str | None = None
+    device_id: str | None = None
+    archived: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,27 +91,32 @@ async def _rows(connection: Connection, statement: LiteralString, *parameters: o
 
 # Times travel as microseconds: exact, as a double holds those of 285 years, and far quicker to take in than timestamps.
 # LIMIT 1 keeps each state a look-up by key; a plain join would read the states of all the tenant's sensors first.
-_SENSORS_AFTER = """
-SELECT s.*, (date_part('epoch', t.last_at) * 1e6)::bigint, t.last_value
-FROM (SELECT sensor_no, sensor_id, device_id, name, unit, expected_interval_ms, site_id, unit_id
-      FROM weir.sensor WHERE sensor_id > %s ORDER BY sensor_id LIMIT %s) s
-LEFT JOIN LATERAL (
-    SELECT q.last_at, q.last_value FROM weir_tenant.sensor_states q WHERE q.sensor_no = s.sensor_no LIMIT 1) t ON true
-ORDER BY s.sensor_id
-"""
-_SENSOR_BY_ID = """
-SELECT s.sensor_no, s.sensor_id, s.device_id, s.name, s.unit, s.expected_interval_ms, s.site_id, s.unit_id,
-       (date_part('epoch', t.last_at) * 1e6)::bigint, t.last_value
-FROM weir.sensor s
-LEFT JOIN LATERAL (
-    SELECT q.last_at, q.last_value FROM weir_tenant.sensor_states q WHERE q.sensor_no = s.sensor_no LIMIT 1) t ON true
-WHERE s.sensor_id = %s
-"""
+_SENSOR: Final[LiteralString] = (
+    "s.sensor_no, s.sensor_id, s.device_id, s.name, s.unit, s.expected_interval_ms, s.site_id, s.unit_id,"
+    " (date_part('epoch', s.archived_at) * 1e6)::bigint, (date_part('epoch', t.last_at) * 1e6)::bigint, t.last_value"
+)
+_STATE: Final[LiteralString] = (
+    " LEFT JOIN LATERAL (SELECT q.last_at, q.last_value FROM weir_tenant.sensor_states q"
+    " WHERE q.sensor_no = s.sensor_no LIMIT 1) t ON true"
+)
+_SENSOR_BY_ID: Final[LiteralString] = f"SELECT {_SENSOR} FROM weir.sensor s{_STATE} WHERE s.sensor_id = %s"  # noqa: S608 - constants
+_NARROWED: Final[dict[str, LiteralString]] = {
+    "site_id": " AND site_id = %s",
+    "unit_id": " AND unit_id = %s",
+    "device_id": " AND device_id = %s",
+}
 
 
-async def list_sensors(connection: Connection, after: str, limit: int) -> list[SensorRow]:
-    """Sensors with an id greater than `after`, in the order of their ids."""
-    return [_sensor(row) for row in await _rows(connection, _SENSORS_AFTER, after, limit)]
+async def list_sensors(
+    connection: Connection, after: str, limit: int, wanted: SensorFilter | None = None
+) -> list[SensorRow]:
+    """Sensors with an id greater than `after`, in the order of their ids; without a filter all of them."""
+    wanted = wanted or SensorFilter()
+    given = {name: value for name in _NARROWED if (value := getattr(wanted, name)) is not None}
+    narrowed = "".join([_NARROWED[name] for name in given]) + ("" if wanted.archived else " AND archived_at IS NULL")
+    page = f"SELECT * FROM weir.sensor WHERE sensor_id > %s{narrowed} ORDER BY sensor_id LIMIT %s"  # noqa: S608 - constants
+    statement = f"SELECT {_SENSOR} FROM ({page}) s{_STATE} ORDER BY s.sensor_id"  # noqa: S608 - constants
+    return [_sensor(row) for row in await _rows(connection, statement, after, *given.values(), limit)]
 
 
 async def find_sensor(connection: Connection, sensor_id: str) -> SensorRow | None:
@@ -112,7 +128,7 @@ async def find_sensor(connection: Connection, sensor_id: str) -> SensorRow | Non
 
 
 def _sensor(row: tuple[Any, ...]) -> SensorRow:
-    return SensorRow(*row[:8], _ms(row[8]), row[9])  # type: ignore[call-arg] # 8 columns
+    return SensorRow(*row[:8], _ms(row[9]), row[10], _ms(row[8]))  # type: ignore[call-arg] # 8 columns
 
 
 # The function returns its rows in order, and a scan of it keeps them so.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from api import models, rule_models, usage_models
+from api import device_models, models, place_models, rule_models, usage_models
 from api.app import create_app
 from api.documentation import render
 from core.settings import Settings
@@ -17,7 +17,7 @@ from schemas.errors import Misconfigured
 # What is not asked for with a person's or a key's credential.
 NO_PERMISSION = {"POST /v1/readings"}
 
-SHAPES = (models, rule_models, usage_models)
+SHAPES = (models, rule_models, usage_models, place_models, device_models)
 
 
 def settings(**others: Any) -> Settings:
@@ -52,6 +52,26 @@ class TestDocument:
             "GET /v1/sensors",
             "GET /v1/sensors/{sensor_id}",
             "GET /v1/sensors/{sensor_id}/readings",
+            "PATCH /v1/sensors/{sensor_id}",
+            "POST /v1/sites",
+            "GET /v1/sites",
+            "GET /v1/sites/{site_id}",
+            "PATCH /v1/sites/{site_id}",
+            "DELETE /v1/sites/{site_id}",
+            "POST /v1/units",
+            "GET /v1/units",
+            "GET /v1/units/{unit_id}",
+            "PATCH /v1/units/{unit_id}",
+            "DELETE /v1/units/{unit_id}",
+            "POST /v1/devices",
+            "GET /v1/devices",
+            "GET /v1/devices/{device_id}",
+            "PATCH /v1/devices/{device_id}",
+            "DELETE /v1/devices/{device_id}",
+            "POST /v1/devices/{device_id}/secrets",
+            "DELETE /v1/devices/{device_id}/secrets/{secret_id}",
+            "GET /v1/organization",
+            "PATCH /v1/organization",
             "GET /v1/data-quality",
             "POST /v1/readings",
             "GET /v1/rules",

@@ -48,6 +48,7 @@ class TestItem:
             "unit_id": None,
             "last": {"at": "2026-11-22T19:59:00.000Z", "value": 3.8},
             "status": "ok",
+            "archived_at": None,
         }
 
     def test_without_a_reading_last_is_null(self) -> None:

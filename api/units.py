@@ -1,0 +1,183 @@
+"""`/v1/units`: what is monitored at the sites, and how it is doing; archived rather than deleted."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Path, Query
+from starlette.responses import Response
+
+from accounts import place_fields, places
+from accounts.place_states import Doing, Place, doing
+from accounts.places import UnitFilter, UnitRow
+from api import place_bodies
+from api.auth import Principal, Require
+from api.bodies import Body, described, require_known
+from api.errors import Problem
+from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
+from api.place_bodies import (
+    Archived,
+    Paging,
+    answer,
+    changing,
+    checked,
+    instant,
+    moment,
+    patience,
+    require_seen,
+)
+from api.place_models import (
+    PLACE_ARCHIVED,
+    UNIT_CHANGE,
+    UNIT_CHANGED,
+    UNIT_CREATED,
+    UNIT_EXAMPLE,
+    UNIT_FOUND,
+    UNIT_PATCH_SCHEMA,
+    UNIT_SCHEMA,
+    UNITS_FOUND,
+)
+from api.sensors import ServicesOfApp
+from api.services import Services
+from api.sites import require_open_site
+from core.postgres import Connection, tenant_transaction
+
+router = APIRouter(prefix="/v1/units", tags=["places"])
+
+Reader = Annotated[Principal, Depends(Require("places:read"))]
+Writer = Annotated[Principal, Depends(Require("places:write"))]
+UnitId = Annotated[str, Path(max_length=200, description="as `/v1/units` lists it", examples=["uni_c41f88"])]
+SiteFilter = Annotated[str | None, Query(max_length=200, description="at this site", examples=["sit_7d20c9"])]
+KindFilter = Annotated[
+    str | None, Query(description=f"one of {', '.join(place_fields.UNIT_KINDS)}", examples=["fridge"])
+]
+
+_CREATED_BODY: Final = described(UNIT_SCHEMA, UNIT_EXAMPLE, "The unit; what it is said to be, it has always been.")
+_CHANGED_BODY: Final = described(
+    UNIT_PATCH_SCHEMA,
+    UNIT_CHANGE,
+    "The fields that change, each replaced whole. Site, kind and attributes hold from `effective_from` on, by default from now;"
+    " what was recorded for later is replaced. With the `revision` that was read, a change by somebody else is not overwritten.",
+)
+
+
+@router.post(
+    "",
+    summary="Create a unit",
+    status_code=201,
+    responses=UNIT_CREATED,
+    response_class=Response,
+    openapi_extra=_CREATED_BODY,
+)
+async def create_unit(services: ServicesOfApp, principal: Writer, body: Body) -> Response:
+    """Makes a unit."""
+    require_known(body, *place_fields.UNIT_FIELDS)
+    unit = checked(lambda: place_fields.new_unit(body))
+    async with changing(services, principal.tenant_id, principal.subject) as connection:
+        await require_open_site(connection, unit.site_id)
+        await places.require_room_for(connection, "unit", "units", place_bodies.MAX_UNITS)
+        unit_id = await places.create_unit(connection, unit)
+        return await _shown(services, connection, await require_unit(connection, unit_id), HTTPStatus.CREATED)
+
+
+@router.get("", summary="List units", responses=UNITS_FOUND, response_class=Response)
+async def list_units(
+    services: ServicesOfApp,
+    principal: Reader,
+    site_id: SiteFilter = None,
+    kind: KindFilter = None,
+    archived: Archived = False,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Response:
+    """The tenant's units in the order of their ids, each with how its sensors are doing."""
+    if kind is not None:
+        checked(lambda: place_fields.unit_kind(kind, "kind"))
+    query = [site_id, kind, "archived" if archived else None]
+    page = Paging.begin(Cursors(services.vault, "units"), principal.tenant_id, query, cursor, limit)
+    async with tenant_transaction(services.pool, principal.tenant_id) as connection:
+        wanted = UnitFilter(page.query[0], page.query[1], archived=page.query[2] is not None)
+        rows = await places.list_units(connection, wanted, page.after, limit + 1)
+        ids = [row.unit_id for row in rows]
+        states = await doing(connection, Place.UNIT, ids[:limit], patience(services.clock))
+    items = [shown(row, states.get(row.unit_id, Doing())) for row in rows[:limit]]
+    return answer({"items": items, "next": page.following(ids)})
+
+
+@router.get("/{unit_id}", summary="Read a unit", responses=UNIT_FOUND, response_class=Response)
+async def read_unit(services: ServicesOfApp, principal: Reader, unit_id: UnitId) -> Response:
+    """One unit, archived or not."""
+    async with tenant_transaction(services.pool, principal.tenant_id) as connection:
+        return await _shown(services, connection, await require_unit(connection, unit_id))
+
+
+@router.patch(
+    "/{unit_id}",
+    summary="Change a unit",
+    responses=UNIT_CHANGED,
+    response_class=Response,
+    openapi_extra=_CHANGED_BODY,
+)
+async def change_unit(services: ServicesOfApp, principal: Writer, unit_id: UnitId, body: Body) -> Response:
+    """Changes a unit, or brings it back (`archived`: false). To another site it takes its sensors along."""
+    require_known(body, *place_fields.UNIT_FIELDS, "archived", "effective_from", "revision")
+    effective_from = moment(body, services.clock)
+    async with changing(services, principal.tenant_id, principal.subject) as connection:
+        row = await require_unit(connection, unit_id)
+        require_seen(body, row.revision)
+        unit = checked(lambda: place_fields.changed_unit(row.unit, body))
+        if unit.site_id != row.unit.site_id:
+            await require_open_site(connection, unit.site_id)
+        if unit != row.unit or effective_from is not None:
+            await places.change_unit(connection, row, unit, effective_from)
+            row = await require_unit(connection, unit_id)
+        return await _shown(services, connection, row)
+
+
+@router.delete(
+    "/{unit_id}", summary="Archive a unit", status_code=204, responses=PLACE_ARCHIVED, response_class=Response
+)
+async def archive_unit(services: ServicesOfApp, principal: Writer, unit_id: UnitId) -> Response:
+    """Takes it out of the lists. Its sensors stay in it, and the rules that watch them go on."""
+    async with changing(services, principal.tenant_id, principal.subject) as connection:
+        row = await require_unit(connection, unit_id)
+        if not row.unit.archived:
+            unit = place_fields.changed_unit(row.unit, {"archived": True})
+            await places.change_unit(connection, row, unit, None)
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+async def require_unit(connection: Connection, unit_id: str) -> UnitRow:
+    """A unit of the transaction's tenant.
+
+    Raises:
+        Problem: 404.
+    """
+    row = None if "\0" in unit_id else await places.find_unit(connection, unit_id)
+    if row is None:
+        raise Problem.not_found(what="unit")
+    return row
+
+
+async def _shown(
+    services: Services, connection: Connection, row: UnitRow, status: HTTPStatus = HTTPStatus.OK
+) -> Response:
+    states = await doing(connection, Place.UNIT, [row.unit_id], patience(services.clock))
+    return answer(shown(row, states.get(row.unit_id, Doing())), status)
+
+
+def shown(row: UnitRow, state: Doing) -> dict[str, object]:
+    """A unit as the API shows it."""
+    return {
+        "unit_id": row.unit_id,
+        "name": row.unit.name,
+        "kind": row.unit.kind,
+        "site_id": row.unit.site_id,
+        "attributes": row.unit.attributes,
+        **place_bodies.shown_doing(state),
+        "revision": row.revision,
+        "created_at": instant(row.created_at),
+        "updated_at": instant(row.updated_at),
+        "archived_at": instant(row.archived_at),
+    }
