@@ -236,6 +236,7 @@ class TestSensors:
             "unit_id": None,
             "last": {"at": shown(newest[0]), "value": newest[2]},
             "status": "silent",
+            "archived_at": None,
         }
 
     def test_the_list_shows_a_sensor_as_it_shows_itself(self, api: Client, sensor: str) -> None:
