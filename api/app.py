@@ -16,6 +16,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic.json_schema import models_json_schema
+from starlette.routing import WebSocketRoute
 
 from api import (
     alerts,
@@ -38,6 +39,8 @@ from api.auth import ApiKeys, DeviceSecrets, Require
 from api.errors import install_handlers
 from api.health import Readiness
 from api.limits import TokenBuckets
+from api.live.service import LiveService
+from api.live.websocket import LiveSocket
 from api.metrics import Metrics
 from api.middleware import Guard
 from api.models import ProblemDetails
@@ -99,6 +102,7 @@ def create_app(settings: Settings, *, clock: Clock | None = None, now_s: Callabl
     app.state.services = services
     for module in _ENDPOINTS:
         app.include_router(module.router)
+    app.router.routes.append(WebSocketRoute("/v1/live", LiveSocket(), name="live"))
     install_handlers(app)
     app.add_middleware(Guard, metrics=services.metrics)
     # Outside of the guard, so that a page also sees the errors.
@@ -125,12 +129,13 @@ def _services(settings: Settings, clock: Clock, now_s: Callable[[], float]) -> S
     pool.timeout = _POOL_TIMEOUT_S
     vault = Vault.from_secret(settings.secret_key.get_secret_value())
     topic = topic_name(settings.topic_prefix, Topic.READINGS)
+    authenticators = (ApiKeys(pool, vault, now_s),)
     return Services(
         settings=settings,
         pool=pool,
         vault=vault,
         clock=clock,
-        authenticators=(ApiKeys(pool, vault, now_s),),
+        authenticators=authenticators,
         devices=DeviceSecrets(pool, vault, now_s),
         limiter=TokenBuckets(settings.api_requests_per_s, settings.api_request_burst, now_s),
         publisher=RecordPublisher(
@@ -138,6 +143,7 @@ def _services(settings: Settings, clock: Clock, now_s: Callable[[], float]) -> S
         ),
         readiness=Readiness(pool, url, topic, settings.readiness_max_lag, now_s),
         metrics=Metrics(),
+        live=LiveService(settings, pool, vault, clock, authenticators),
     )
 
 
@@ -145,9 +151,11 @@ def _services(settings: Settings, clock: Clock, now_s: Callable[[], float]) -> S
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     await services.pool.open(wait=False)
+    await services.live.start()
     try:
         yield
     finally:
+        await services.live.stop()
         await services.publisher.close()
         await services.pool.close()
 

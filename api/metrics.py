@@ -13,6 +13,7 @@ from typing import Final
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     GCCollector,
     Histogram,
     PlatformCollector,
@@ -71,6 +72,17 @@ class Metrics:
         )
         self._published = Counter(
             "weir_api_published_readings", "Well-formed readings handed to Kafka.", registry=self._registry
+        )
+
+        self.live_connections = Gauge("weir_live_connections", "Open live connections.", registry=self._registry)
+        self.live_closed = Counter(
+            "weir_live_closed_connections",
+            "Live connections that ended, by close code.",
+            ("code",),
+            registry=self._registry,
+        )
+        self.live_seconds = Counter(
+            "weir_live_connected_seconds", "Time that ended live connections lasted.", registry=self._registry
         )
 
     def observe_request(self, route: str, method: str, status: int, seconds: float) -> None:

@@ -19,6 +19,7 @@ from core.settings import Settings
 if TYPE_CHECKING:
     from api.auth import Authenticator, DeviceSecrets
     from api.health import Readiness
+    from api.live.service import LiveService
     from api.metrics import Metrics
     from api.publisher import RecordPublisher
 
@@ -41,6 +42,7 @@ class Services:
     publisher: RecordPublisher
     readiness: Readiness
     metrics: Metrics
+    live: LiveService
 
 
 async def services_of(request: Request) -> Services:

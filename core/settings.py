@@ -43,6 +43,25 @@ class Settings(BaseSettings):
     api_request_burst: int = Field(400, ge=1, description="requests that may come at once before that rate counts")
     api_ingest_timeout_s: float = Field(5.0, gt=0, description="how long POST /v1/readings waits for Kafka before 503")
 
+    live_origins: str = Field(
+        "", description="origins besides the API's own whose pages may use the live bridge, separated by spaces"
+    )
+    live_connections: int = Field(20_000, ge=1, description="live connections of one API process")
+    live_connections_per_tenant: int = Field(5_000, ge=1, description="live connections of one tenant in one process")
+    live_subscriptions_per_connection: int = Field(64, ge=1, description="subscriptions of one live connection")
+    live_subscriptions_per_tenant: int = Field(50_000, ge=1, description="subscriptions of one tenant in one process")
+    live_message_bytes: int = Field(65_536, ge=1024, description="longest message that a live client may send")
+    live_messages_per_s: float = Field(20.0, gt=0, description="lasting rate of a live client's messages")
+    live_message_burst: int = Field(200, ge=1, description="messages that may come at once before that rate counts")
+    live_queue_bytes: int = Field(
+        1_048_576, ge=65_536, description="bytes that may wait for a slow live client before it is sent away"
+    )
+    live_pause_ms: int = Field(50, ge=0, description="least time between two frames of readings to one subscription")
+    live_retry_ms: int = Field(1_000, ge=1, description="about how long a live client waits before it comes back")
+    live_drain_spread_ms: int = Field(
+        5_000, ge=1, description="about how long clients wait before they come back from a server that stops"
+    )
+
     refusals_kept_per_minute: int = Field(
         1000, ge=1, description="dead letters a device may cause per minute before sampling starts"
     )

@@ -8,7 +8,7 @@ it. Rules and further meters plug in as `Effect`s: they see what the database re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -133,6 +133,7 @@ class ReadingsPipeline:
         dead_letter_topic: str,
         max_sensors_per_device: int,
         effects: Sequence[Effect],
+        committed: Callable[[Stored], None] = lambda _: None,
     ) -> None:
         self.pool = pool
         self._catalog = catalog
@@ -142,6 +143,7 @@ class ReadingsPipeline:
         self._dead_letter_topic = dead_letter_topic
         self._max_sensors = max_sensors_per_device
         self._effects = tuple(effects)
+        self._committed = committed
 
     async def process(self, batch: RecordBatch) -> BatchReport:
         """Commit one batch.
@@ -182,8 +184,9 @@ class ReadingsPipeline:
             if judged.unregistered:
                 registered = await self._catalog.register_sensors(transaction.connection, judged.unregistered)
             candidates = judged.columns(registered)
-            report = await self._write(transaction, batch, judged, candidates, received_ms)
+            report, stored = await self._write(transaction, batch, judged, candidates, received_ms)
         self._catalog.adopt_sensors(registered)
+        self._committed(stored)
         return report
 
     async def _write(
@@ -193,7 +196,7 @@ class ReadingsPipeline:
         judged: Judgement,
         candidates: Candidates,
         received_ms: int,
-    ) -> BatchReport:
+    ) -> tuple[BatchReport, Stored]:
         rows, received_at = candidates.rows, datetime.fromtimestamp(received_ms / 1000, UTC)
         sensors, per_sensor = np.unique(rows.sensor_no, return_counts=True)
         before = await transaction.read_states(sensors)
@@ -205,8 +208,6 @@ class ReadingsPipeline:
         changed = rows.take(stored.changed)
         if len(changed):
             await transaction.write_states(last_of_each_sensor(changed), before, received_at)
-        for effect in self._effects:
-            await effect.apply(transaction, stored)
         duplicates = candidates.copies + outcome.duplicate
         await self._write_quality(transaction, rows, duplicates, late & outcome.inserted)
         await transaction.mark_dirty(changed.sensor_no, changed.at_ms)
@@ -215,7 +216,10 @@ class ReadingsPipeline:
             await dead_letters.write_refusals(
                 transaction.connection, batch.source, selection, received_at, self._dead_letter_topic
             )
-        return BatchReport(
+        # Last, since the events of alerts lock their tenants' heads until the commit.
+        for effect in self._effects:
+            await effect.apply(transaction, stored)
+        report = BatchReport(
             records=len(batch.records),
             readings=int(judged.admitted.sum()),
             inserted=int(outcome.inserted.sum()),
@@ -225,6 +229,7 @@ class ReadingsPipeline:
             late=int((late & outcome.inserted).sum()),
             flooding=tuple(selection.flooding),
         )
+        return report, stored
 
     async def _write_quality(
         self,

@@ -1,7 +1,7 @@
 """The worker process: waits for its servers, runs the stream and what goes with it, ends when anything fails.
 
 Crash-only: a supervisor restarts it, the database says where to go on, so no memory outlives its truth. Beside the stream
-run the outbox relay, the work that changed rules make, and the heartbeat that /readyz and /metrics read.
+run the outbox relay, the newest readings to viewers, the work that changed rules make, and the heartbeat of /readyz.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from sinks.timescale.schema_version import require_schema
 from sinks.timescale.stalled_copies import end_stalled_copies
 from streams.application import build_application
 from streams.intake import Intake
+from streams.live import LiveReadings
 from streams.metering import MeterReadings
 from streams.readings import ReadingsPipeline
 from streams.relay import Relay
@@ -113,18 +114,22 @@ class Worker:
 
     async def _work(self, pool: Pool, stop: asyncio.Event) -> int:
         # Faust makes a data folder even where it keeps no tables; it goes with the process.
-        intake = Intake(self._settings, self._topic, pool, self._pipeline(pool), self._counters, self._fail)
+        live = LiveReadings(pool)
+        intake = Intake(self._settings, self._topic, pool, self._pipeline(pool, live), self._counters, self._fail)
         with tempfile.TemporaryDirectory(prefix="weir-worker-") as folder:
             app = build_application(self._settings, self._topic, intake, Path(folder))
-            return await self._run_application(app, intake, pool, stop)
+            return await self._run_application(app, intake, live, pool, stop)
 
-    async def _run_application(self, app: faust.App, intake: Intake, pool: Pool, stop: asyncio.Event) -> int:
+    async def _run_application(
+        self, app: faust.App, intake: Intake, live: LiveReadings, pool: Pool, stop: asyncio.Event
+    ) -> int:
         assert self._fatal is not None  # noqa: S101 - set by run
         background = [asyncio.create_task(self._free_partitions(pool))]
         await app.start()
         background += [
             asyncio.create_task(Relay(pool, self._settings.kafka_bootstrap, self._counters).run()),
             asyncio.create_task(self._beat(pool, app, intake)),
+            asyncio.create_task(live.run()),
             asyncio.create_task(_raise_crash(app)),
             asyncio.create_task(RuleWorker(pool, self._clock, self._alerts_topic).run()),
             asyncio.create_task(GrowthTeller(pool, self._clock, self._alerts_topic).run()),
@@ -153,7 +158,7 @@ class Worker:
         except Exception as exc:
             log.warning("worker.unclean_stop", error=type(exc).__name__)
 
-    def _pipeline(self, pool: Pool) -> ReadingsPipeline:
+    def _pipeline(self, pool: Pool, live: LiveReadings) -> ReadingsPipeline:
         settings = self._settings
         return ReadingsPipeline(
             pool=pool,
@@ -169,6 +174,7 @@ class Worker:
                 MeterReadings(topic_name(settings.topic_prefix, Topic.USAGE)),
                 EvaluateRules(self._alerts_topic),
             ),
+            committed=live.offer,
         )
 
     def _fail(self, error: BaseException) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _DRAIN_S = 8
 _KEEP_ALIVE_S = 30
+_PING_S, _PONG_S = 25.0, 10.0
 _BACKLOG = 2048
 _MAX_HEAD_BYTES = 64 * 1024
 
@@ -66,11 +67,15 @@ def make_server(settings: Settings) -> uvicorn.Server:
     import uvicorn
 
     from api.app import create_app
+    from api.live.server import LiveProtocol, LiveServer
 
     config = uvicorn.Config(
         create_app(settings),
-        ws="websockets-sansio",
+        ws=LiveProtocol,
         ws_per_message_deflate=False,
+        ws_max_size=settings.live_message_bytes,
+        ws_ping_interval=_PING_S,
+        ws_ping_timeout=_PONG_S,
         access_log=False,
         log_config=None,
         server_header=False,
@@ -78,7 +83,7 @@ def make_server(settings: Settings) -> uvicorn.Server:
         timeout_graceful_shutdown=_DRAIN_S,
         h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
     )
-    return uvicorn.Server(config)
+    return LiveServer(config)
 
 
 def listen(host: str, port: int) -> socket.socket:

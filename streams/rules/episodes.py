@@ -326,7 +326,7 @@ async def _insert(connection: Connection, rows: Sequence[_Row]) -> None:
 
 
 async def announce(connection: Connection, alert_ids: Sequence[str], topic: str) -> None:
-    """Keep the versions, publish them in order, and queue at most one message a kind."""
+    """Keep the versions, publish them in order to topic and viewers, and queue at most one message a kind."""
     cursor = await connection.execute(
         "WITH shown AS (UPDATE weir.alert_episode SET show_at = NULL WHERE alert_id = ANY (%s) AND show_at IS NOT NULL)"
         " INSERT INTO weir.alert_history (alert_id, version, recorded_at, episode)"
@@ -359,6 +359,15 @@ async def announce(connection: Connection, alert_ids: Sequence[str], topic: str)
                 [json.dumps(document) for (_, _, document), _ in told],
             ),
         )
+    # Last: it locks the tenants' heads until the commit.
+    await connection.execute(
+        "SELECT weir.emit_live(%s, array_fill('alerts'::text, ARRAY[%s]), %s::jsonb[])",
+        (
+            [document["tenant_id"] for _, _, document in shown],
+            len(shown),
+            [json.dumps(document) for _, _, document in shown],
+        ),
+    )
 
 
 def _told_as(document: dict[str, object]) -> str | None:

@@ -1,0 +1,1 @@
+"""The live bridge (DESIGN §9): one hub a process behind WebSocket, server-sent events and Socket.IO."""
