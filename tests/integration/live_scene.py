@@ -1,0 +1,88 @@
+"""Live clients of the tests' own: plain `websockets`, frames as dictionaries, and events written as the stream writes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from tests.integration.servers import Database, Tenant
+
+WAIT_S = 60.0
+
+Frame = dict[str, Any]
+
+
+class LiveClient:
+    """One WebSocket."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    def say(self, **message: Any) -> None:
+        """Send one operation."""
+        self.socket.send(json.dumps(message))
+
+    def hear(self, op: str | None = None) -> Frame:
+        """The next frame, which must be of this kind."""
+        frame: Frame = json.loads(self.socket.recv(timeout=WAIT_S))
+        assert op is None or frame["op"] == op, frame
+        return frame
+
+    def authenticate(self, token: str) -> Frame:
+        """Log in by the first message."""
+        self.say(op="auth", token=token)
+        return self.hear("ready")
+
+    def subscribe(self, channel: str, ref: int = 1, **more: Any) -> list[Frame]:
+        """Everything up to `sync`, that included."""
+        self.say(op="subscribe", id=ref, channel=channel, **more)
+        return self.hear_until("sync", ref)
+
+    def hear_until(self, op: str, ref: int = 1) -> list[Frame]:
+        """Frames up to one of this kind, that included."""
+        frames = [self.hear()]
+        while frames[-1]["op"] != op or frames[-1].get("id") != ref:
+            assert frames[-1]["op"] != "error", frames[-1]
+            frames.append(self.hear())
+        return frames
+
+    def closed(self) -> tuple[int, str]:
+        """Code and reason of the close that the server sends, whatever comes before."""
+        try:
+            while True:
+                self.socket.recv(timeout=WAIT_S)
+        except ConnectionClosed as error:
+            assert error.rcvd is not None, "the connection was cut without a close frame"
+            return error.rcvd.code, error.rcvd.reason
+
+
+@contextmanager
+def live_client(url: str, token: str | None = None, **options: Any) -> Iterator[LiveClient]:
+    """Connect to the bridge of an API, authenticated if a token is given."""
+    address = url.replace("http://", "ws://") + "/v1/live"
+    with connect(address, open_timeout=WAIT_S, compression=None, **options) as socket:
+        client = LiveClient(socket)
+        if token is not None:
+            client.authenticate(token)
+        yield client
+
+
+def items(frames: list[Frame]) -> list[Any]:
+    """The items of all frames."""
+    return [item for frame in frames for item in frame.get("items", [])]
+
+
+def emit(database: Database, tenant: Tenant, *documents: Frame, channel: str = "alerts") -> None:
+    """Write events of a log channel in one transaction."""
+    with psycopg.connect(database.admin_url) as connection:
+        connection.execute(
+            "SELECT weir.emit_live(%s, %s, %s)",
+            ([tenant.tenant_id] * len(documents), [channel] * len(documents), [Jsonb(one) for one in documents]),
+        )
