@@ -5,9 +5,10 @@ Border: a timeline that somebody has read, in; a `SensorContext` out. Before its
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from processors.rules.model import Flags, Names, SensorContext, Times, Values
 from schemas.rules import Attribute, Target
 
 _ALWAYS_MS: Final = int(np.iinfo(np.int64).min)
+_FOREVER_MS: Final = int(np.iinfo(np.int64).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,49 @@ class Place:
         """The attribute's number; NaN where there is none."""
         held = self.unit_attributes if wanted.of == "unit" else self.site_attributes
         return held.get(wanted.name, np.nan)
+
+
+Assignment = tuple[int, str | None, str | None]
+"""From when on, in which unit, at which site."""
+
+Versions = Mapping[str, Sequence[tuple[int, str, Mapping[str, Any]]]]
+"""Per unit or site: from when on, its kind or time zone, its attributes; ascending."""
+
+
+def places_of(assignments: Sequence[Assignment], units: Versions, sites: Versions) -> tuple[Place, ...]:
+    """A sensor's places: one from each moment on at which anything of its assignment, unit or site changes."""
+    found: list[Place] = []
+    ends = [*(one[0] for one in assignments[1:]), _FOREVER_MS][: len(assignments)]
+    for (from_ms, unit_id, site_id), until_ms in zip(assignments, ends, strict=True):
+        unit, site = units.get(unit_id or "", ()), sites.get(site_id or "", ())
+        moments = {from_ms} | {one[0] for one in (*unit, *site) if from_ms < one[0] < until_ms}
+        found += [_place(moment, unit_id, site_id, _at(unit, moment), _at(site, moment)) for moment in sorted(moments)]
+    return tuple(found)
+
+
+def _at(versions: Sequence[tuple[int, str, Mapping[str, Any]]], moment_ms: int) -> tuple[str | None, Mapping[str, Any]]:
+    """What the version in force says."""
+    held = next((one for one in reversed(versions) if one[0] <= moment_ms), None)
+    return (None, {}) if held is None else held[1:]
+
+
+def _place(
+    from_ms: int,
+    unit_id: str | None,
+    site_id: str | None,
+    unit: tuple[str | None, Mapping[str, Any]],
+    site: tuple[str | None, Mapping[str, Any]],
+) -> Place:
+    return Place(from_ms, unit_id, unit[0], site_id, site[0] or "UTC", numbers_of(unit[1]), numbers_of(site[1]))
+
+
+def numbers_of(attributes: Mapping[str, Any]) -> dict[str, float]:
+    """The attributes that a rule can take a number from."""
+    return {
+        name: float(value)
+        for name, value in attributes.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    }
 
 
 class Whereabouts:

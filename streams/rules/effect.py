@@ -8,12 +8,13 @@ episode commits with the reading that caused it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.postgres import Connection
+from schemas.rules import Attribute
 from sinks.timescale.writer import BatchTransaction
 from streams.readings import Stored
 from streams.rules import episodes
@@ -37,11 +38,13 @@ class EvaluateRules:
         self._book = RuleBook()
         self._seen_generation = -1
         self._sensors: dict[int, KnownSensor] = {}
-        self._screening = Screening()
+        self._screening = Screening(self._range_of)
         self._recent = RecentExtremes()
         # When versions of rules with stand-ins take over, sorted.
         self._takeovers: NDArray[np.int64] = np.zeros(0, np.int64)
         self._last_deletion_ms = _NEVER_MS
+        # By sensor number, when it last is elsewhere, or among other numbers.
+        self._last_move_ms: NDArray[np.int64] = np.zeros(0, np.int64)
         self._learning = asyncio.Lock()
 
     async def apply(self, transaction: BatchTransaction, stored: Stored) -> None:
@@ -75,39 +78,51 @@ class EvaluateRules:
         unknown = [number for number in sensor_no.tolist() if number not in self._sensors]
         if unknown:
             met = await load_sensors(connection, unknown)
+            self._place(met)
             self._screening.add((number, booked) for number, one in met.items() for booked in self._rules_for(one))
-            self._sensors |= met
+
+    def _place(self, met: Mapping[int, KnownSensor]) -> None:
+        self._sensors |= met
+        size, highest = len(self._last_move_ms), max(met, default=-1)
+        if highest >= size:
+            self._last_move_ms = np.append(self._last_move_ms, np.full(2 * (highest + 1) - size, _NEVER_MS))
+        for number, sensor in met.items():
+            self._last_move_ms[number] = max((place.from_ms for place in sensor.places), default=_NEVER_MS)
+
+    def _range_of(self, sensor_no: int, wanted: Attribute) -> tuple[float, float] | None:
+        return self._sensors[sensor_no].whereabouts.range_of(wanted)
 
     async def _meet_again(self, connection: Connection) -> None:
         """Rules or what they apply to changed: screen what that adds. What it takes away is judged in vain, if at all."""
         if not self._sensors:
             return
-        met = await load_sensors(connection, list(self._sensors))
+        known, met = dict(self._sensors), await load_sensors(connection, list(self._sensors))
+        self._place(met)
         changed = {booked.rule_no for booked in self._book.changed}
         self._screening.add(
             (number, booked)
             for number, one in met.items()
-            for booked in (self._rules_for(one) if changed or one != self._sensors.get(number) else ())
-            if booked.rule_no in changed or one != self._sensors.get(number)
+            for booked in (self._rules_for(one) if changed or one != known.get(number) else ())
+            if booked.rule_no in changed or one != known.get(number)
         )
-        self._sensors = met
 
     def _rules_for(self, sensor: KnownSensor) -> list[BookedRule]:
         """The rules of which any version covers the sensor."""
         return self._book.watching(sensor.tenant_id, sensor.watched_as)
 
     def _taken_over(self, batch: SensorColumns) -> set[tuple[int, int]]:
-        """Pairs of which a version takes over between the newest reading before the batch and its last one."""
+        """Pairs of which a version takes over, or the sensor moves, between the newest reading before the batch and its last."""
         before, until = (
             np.searchsorted(self._takeovers, one, side="right") for one in (batch.newest_ms, batch.last_ms)
         )
         may_be = (before < until) | (batch.newest_ms < self._last_deletion_ms)
+        may_be |= batch.newest_ms < self._last_move_ms[batch.sensor_no]
         places = np.flatnonzero(may_be & (batch.newest_ms != _NEVER_MS))
         return {
-            (int(batch.sensor_no[place]), booked.rule_no)
-            for place in places.tolist()
-            for booked in self._rules_for(self._sensors[int(batch.sensor_no[place])])
-            if takes_over_between(booked, int(batch.newest_ms[place]), int(batch.last_ms[place]))
+            (number, booked.rule_no)
+            for place, number in zip(places.tolist(), batch.sensor_no[places].tolist(), strict=True)
+            for booked in self._rules_for(self._sensors[number])
+            if takes_over_between(booked, self._sensors[number], int(batch.newest_ms[place]), int(batch.last_ms[place]))
         }
 
     def _tasks(self, batch: SensorColumns, touched: Sequence[tuple[int, int]]) -> Iterator[Task]:

@@ -3,7 +3,8 @@
 A pair is screened by rules that can begin no later than the real ones: where the newest reading alone can begin a run (a
 budget is spent, an extreme is reached, only by a row beyond the bound), a plain threshold stands for the condition, and
 windows are remembered for the others only. That leaves out what a new version or a schedule begins by itself: a version
-that takes over between two readings touches its pairs, and rules with schedules are screened by their windows.
+that takes over between two readings touches its pairs, as does a move of the sensor to other numbers, and rules with
+schedules are screened by their windows.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.rules.screen import Rows, Screen
+from processors.rules.screen import AttributeRange, Rows, Screen
 from schemas.rules import (
     Aggregate,
     Combination,
@@ -27,6 +28,7 @@ from schemas.rules import (
 )
 from streams.rules.book import BookedRule
 from streams.rules.recent import RecentExtremes, SensorColumns
+from streams.rules.sensors import KnownSensor
 
 _MOST_PARTS = 16
 _CLASSES_MS = (900_000, 3_600_000, 21_600_000, 86_400_000, 604_800_000)
@@ -45,9 +47,15 @@ class _Part:
 
 
 class Screening:
-    """Screens of all pairs, in parts that grow with the sensors and rules that are met."""
+    """Screens of all pairs, in parts that grow with the sensors and rules that are met.
 
-    def __init__(self) -> None:
+    Args:
+        attribute_range: what the screen asks of attributes, of any sensor that is added; None: rules on attributes are
+            always judged.
+    """
+
+    def __init__(self, attribute_range: AttributeRange | None = None) -> None:
+        self._attribute_range = attribute_range
         self._parts: list[_Part] = []
         self._rules: dict[int, BookedRule] = {}
 
@@ -76,7 +84,7 @@ class Screening:
             self._parts = [part for part in self._parts if part.window_ms != window_ms]
         distinct, index = np.unique(numbers, return_inverse=True)
         known = [self._rules[number] for number in distinct.tolist()]
-        screen = Screen([_stand_ins(booked) for booked in known], sensors, index)
+        screen = Screen([_stand_ins(booked) for booked in known], sensors, index, self._attribute_range)
         self._parts.append(_Part(window_ms, distinct.tolist(), index, sensors, screen))
 
     @property
@@ -96,16 +104,15 @@ class Screening:
         return found
 
 
-def takes_over_between(booked: BookedRule, after_ms: int, to_ms: int) -> bool:
-    """Whether what a version does in (after, to] could be missed: it begins where a stand-in says nothing of it.
+def takes_over_between(booked: BookedRule, sensor: KnownSensor, after_ms: int, to_ms: int) -> bool:
+    """Whether what begins in (after, to] could be missed, a version or another place: a stand-in says nothing of it.
 
     What is still to come and deletes the rule, or takes a rung from its ladder, has resolved at its own time what was
     firing at `after`; any reading before it may undo that.
     """
     later = [version for version in booked.versions if version.effective_from_ms > after_ms]
-    return any(booked.may_end_with(version) for version in later) or (
-        any(version.effective_from_ms <= to_ms for version in later) and has_stand_in(booked)
-    )
+    begins = any(version.effective_from_ms <= to_ms for version in later) or sensor.moves_between(after_ms, to_ms)
+    return any(booked.may_end_with(version) for version in later) or (begins and has_stand_in(booked))
 
 
 def has_stand_in(booked: BookedRule) -> bool:

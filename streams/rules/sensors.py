@@ -9,8 +9,9 @@ import numpy as np
 
 from core.postgres import Connection
 from processors.rules.model import SensorContext
-from processors.rules.places import Place, Whereabouts
+from processors.rules.places import Place, Whereabouts, places_of
 from sinks.timescale import binary
+from sinks.timescale.places import read_places
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,10 @@ class KnownSensor:
         """The sensor as the judge asks for it."""
         return self.whereabouts.context(self.declared_interval_ms)
 
+    def moves_between(self, after_ms: int, to_ms: int) -> bool:
+        """Whether it is elsewhere, or among other numbers, from some moment in (after, to] on."""
+        return any(after_ms < place.from_ms <= to_ms for place in self.places)
+
     @property
     def watched_as(self) -> set[tuple[str, str]]:
         """The kinds and ids of all targets that cover it at any time."""
@@ -52,11 +57,17 @@ async def load_sensors(connection: Connection, sensor_nos: Collection[int]) -> d
     """What rules ask of these sensors."""
     binary.register(connection)
     cursor = await connection.execute(
-        "SELECT sensor_no, sensor_id, tenant_id, expected_interval_ms, unit_id, site_id FROM weir.sensor"
-        " WHERE sensor_no = ANY (%s)",
+        "SELECT sensor_no, sensor_id, tenant_id, expected_interval_ms FROM weir.sensor WHERE sensor_no = ANY (%s)",
         (binary.Int4Array(np.array(sorted(sensor_nos), dtype=np.int32)),),
     )
+    sensors = await cursor.fetchall()
+    held = await read_places(connection, sensor_nos)
     return {
-        row[0]: KnownSensor(row[1], row[2], row[3], (Place(unit_id=row[4], site_id=row[5]),))
-        for row in await cursor.fetchall()
+        number: KnownSensor(
+            sensor_id,
+            tenant_id,
+            declared_ms,
+            places_of(held.assignments.get(number, ()), held.units, held.sites),
+        )
+        for number, sensor_id, tenant_id, declared_ms in sensors
     }

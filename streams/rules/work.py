@@ -20,6 +20,7 @@ from streams.rules import episodes
 from streams.rules.book import BookedRule, RuleBook
 from streams.rules.episodes import Pair
 from streams.rules.judging import Moment, Touched, rejudge
+from streams.rules.moves import PlaceWorker, open_place_work
 from streams.rules.sensors import load_sensors
 
 log = structlog.get_logger()
@@ -46,6 +47,7 @@ class RuleWorker:
         self._pool = pool
         self._clock = clock
         self._topic = alerts_topic
+        self._places = PlaceWorker(clock, alerts_topic)
 
     async def run(self) -> None:
         """Take turns at doing the work, forever."""
@@ -62,17 +64,21 @@ class RuleWorker:
         async with self._pool.connection() as connection:
             while True:
                 work = await _next_work(connection)
-                if work is None:
-                    await asyncio.sleep(_IDLE_S)
-                else:
+                moved = [] if work is not None else await open_place_work(connection)
+                if work is not None:
                     await self._do(connection, lease, work)
+                elif moved:
+                    await _wait_for_running_batches(connection)
+                    await self._places.judge(connection, lease, moved)
+                else:
+                    await asyncio.sleep(_IDLE_S)
 
     async def _do(self, connection: Connection, lease: Lease, work: Work) -> None:
         await _wait_for_running_batches(connection)
         book = RuleBook()
         await book.refresh(connection)
         booked = next((rule for rule in book.rules_of(work.tenant_id) if rule.rule_no == work.rule_no), None)
-        sensors = await _sensors_of(connection, work.tenant_id)
+        sensors = [] if booked is None else await _sensors_of(connection, booked)
         await connection.execute(
             "UPDATE weir.rule_work SET sensors_total = %s WHERE work_id = %s", (len(sensors), work.work_id)
         )
@@ -123,11 +129,18 @@ async def _open_sensors(connection: Connection, rule_no: int) -> set[int]:
     return {number for (number,) in await cursor.fetchall()}
 
 
-async def _sensors_of(connection: Connection, tenant_id: str) -> list[tuple[int, int]]:
-    """(sensor_no, newest reading's time) of the tenant's sensors that have readings."""
+async def _sensors_of(connection: Connection, booked: BookedRule) -> list[tuple[int, int]]:
+    """(sensor_no, newest reading's time) of the sensors that have readings and that the rule watches or has episodes of."""
     cursor = await connection.execute(
-        "SELECT sensor_no, (extract(epoch FROM last_at) * 1000)::bigint FROM weir.sensor JOIN weir.sensor_state"
-        " USING (sensor_no) WHERE tenant_id = %s ORDER BY sensor_no",
-        (tenant_id,),
+        "SELECT sensor_no, (extract(epoch FROM last_at) * 1000)::bigint, EXISTS (SELECT FROM weir.alert_episode e"
+        " WHERE e.sensor_no = s.sensor_no AND e.rule_no = %s AND e.status <> 'retracted')"
+        " FROM weir.sensor s JOIN weir.sensor_state USING (sensor_no) WHERE tenant_id = %s ORDER BY sensor_no",
+        (booked.rule_no, booked.tenant_id),
     )
-    return [(number, newest) for number, newest in await cursor.fetchall()]
+    found = await cursor.fetchall()
+    known = await load_sensors(connection, [number for number, _, _ in found])
+    return [
+        (number, newest)
+        for number, newest, was_found in found
+        if was_found or known[number].watched_as & booked.watched
+    ]

@@ -8,19 +8,30 @@ import math
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from psycopg import AsyncConnection
 
-from processors.rules.judge import Episode, RuleVersion, SensorContext, judge
-from schemas.rules import Attribute, Target, parse_rule
+from processors.rules.judge import Episode, RuleVersion, judge
+from processors.rules.places import Place
+from schemas.rules import parse_rule
 from sinks.timescale.writer import Position
 from streams.rules.book import BookedRule
 from streams.rules.recent import RecentExtremes, SensorColumns
 from streams.rules.screening import Screening, takes_over_between
-from tests.unit.processors.rules.test_judge_laws import histories, readings
+from streams.rules.sensors import KnownSensor
+from tests.unit.processors.rules.test_judge_laws import MINUTE, START, histories, readings
 
 Row = tuple[int, int, float]
 NEVER_MS = np.iinfo(np.int64).min
+
+# The limit is 8, then absent for a while, then 6; the unit named `late` is entered, left, and entered again.
+PLACES = (
+    Place(0, "early", unit_attributes={"max": 8.0}),
+    Place(START + 6 * MINUTE, "early", timezone="Europe/Berlin"),
+    Place(START + 8 * MINUTE, "late", timezone="Europe/Berlin"),
+    Place(START + 12 * MINUTE, "early", unit_attributes={"max": 6.0}),
+    Place(START + 25 * MINUTE, "late", unit_attributes={"max": 7.0}),
+)
+SENSOR = KnownSensor("sen_1", "ten_1", None, PLACES)
 
 
 def booked(versions: list[RuleVersion]) -> BookedRule:
@@ -50,15 +61,9 @@ def columns(stored: list[Row], batch: list[Row]) -> SensorColumns:
 
 
 def judged(versions: list[RuleVersion], rows: list[Row]) -> list[Episode]:
-    def applies(_target: Target, at_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return np.ones(len(at_ms), np.bool_)
-
-    def attribute(_wanted: Attribute, at_ms: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.full(len(at_ms), 8.0)
-
     at, seq = (np.array([row[place] for row in rows], np.int64) for place in (0, 1))
     value = np.array([row[2] for row in rows], np.float64)
-    return judge(versions, at, seq, value, SensorContext(None, applies, attribute), from_ms=0)
+    return judge(versions, at, seq, value, SENSOR.context, from_ms=0)
 
 
 async def remember(recent: RecentExtremes, batch: SensorColumns, windows_ms: set[int]) -> None:
@@ -66,12 +71,13 @@ async def remember(recent: RecentExtremes, batch: SensorColumns, windows_ms: set
     await recent.remember(AsyncConnection.__new__(AsyncConnection), batch, sorted(windows_ms))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(histories, readings(), st.lists(st.integers(1, 6), min_size=1, max_size=12))
 def test_a_batch_that_touches_nothing_changes_no_episode(
     versions: list[RuleVersion], series: list[Row], sizes: list[int]
 ) -> None:
-    screening, recent, rule = Screening(), RecentExtremes(), booked(versions)
+    screening = Screening(lambda _number, wanted: SENSOR.whereabouts.range_of(wanted))
+    recent, rule = RecentExtremes(), booked(versions)
     screening.add([(1, rule)])
     start = 0
     for size in sizes:
@@ -82,12 +88,28 @@ def test_a_batch_that_touches_nothing_changes_no_episode(
         asyncio.run(remember(recent, row, screening.windows_ms))
         touched = screening.touched(row, recent)
         newest = int(row.newest_ms[0])
-        taken_over = stored and takes_over_between(rule, newest, int(row.last_ms[0]))
+        taken_over = stored and takes_over_between(rule, SENSOR, newest, int(row.last_ms[0]))
         before = judged(versions, stored)
         is_open = bool(before) and before[-1].status in {"pending", "firing"}
         if not (touched or taken_over or is_open):
             assert repr(judged(versions, stored + batch)) == repr(before)
         start += size
+
+
+def test_a_limit_that_falls_below_what_a_window_holds_is_seen_though_the_newest_reading_is_within_it() -> None:
+    # The greatest of the hour is 7: within the limit of 8, beyond the limit of 6 that holds from minute 12 on.
+    bound = {"attribute": "max", "of": "unit"}
+    condition = {"type": "aggregate", "function": "max", "window": "1h", "above": bound}
+    versions = [RuleVersion(0, parse_rule({"name": "r", "severity": "major", "condition": condition}))]
+    rows = [(START + n * MINUTE, n, 7.0 if n == 5 else 5.0) for n in range(14)]
+    rule, screening = booked(versions), Screening(lambda _number, wanted: SENSOR.whereabouts.range_of(wanted))
+    screening.add([(1, rule)])
+
+    assert not judged(versions, rows[:12])
+    assert [one.fired_at_ms for one in judged(versions, rows[:13])] == [START + 12 * MINUTE]
+    assert not screening.touched(columns(rows[:12], rows[12:13]), RecentExtremes())
+    assert takes_over_between(rule, SENSOR, rows[11][0], rows[12][0])
+    assert not takes_over_between(rule, SENSOR, rows[12][0], rows[13][0])
 
 
 def exposure(above: float) -> list[RuleVersion]:
