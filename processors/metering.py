@@ -7,42 +7,10 @@ one and the sensor's next hour with readings that no earlier hour covered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.usage import HOUR_MS, HOURS_A_DAY, Meter, UsageIncrement
-
-# More hours than lie between 1970 and the year 3000; admitted readings are from 2010 or later.
-_HOURS = 1 << 24
-
-Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class SensorHours:
-    """Hours in which sensors have readings: columns of one length, sorted by (sensor_no, hour), unique.
-
-    `hour` counts hours since 1970.
-    """
-
-    sensor_no: Ints
-    hour: Ints
-
-    def __len__(self) -> int:
-        return len(self.hour)
-
-    @property
-    def key(self) -> Ints:
-        """One number per pair, in the same order."""
-        return self.sensor_no * _HOURS + self.hour
-
-
-def sensor_hours(key: Ints) -> SensorHours:
-    """The pairs of these keys, sorted and unique."""
-    ordered = np.unique(key)
-    return SensorHours(ordered // _HOURS, ordered % _HOURS)
+from schemas.usage import HOUR_CODES, HOUR_MS, HOURS_A_DAY, Ints, Meter, SensorHours, UsageIncrement, sensor_hours
 
 
 def count_readings(tenant_ids: list[str], tenant_code: Ints, at_ms: Ints) -> list[UsageIncrement]:
@@ -58,7 +26,7 @@ def count_readings(tenant_ids: list[str], tenant_code: Ints, at_ms: Ints) -> lis
     """
     if not len(at_ms):
         return []
-    pairs, counts = np.unique(tenant_code * _HOURS + at_ms // HOUR_MS, return_counts=True)
+    pairs, counts = np.unique(tenant_code * HOUR_CODES + at_ms // HOUR_MS, return_counts=True)
     return _increments(tenant_ids, Meter.READINGS, pairs, counts)
 
 
@@ -73,7 +41,7 @@ def perhaps_first(sensor_no: NDArray[np.int32], at_ms: Ints, newest_ms: Ints) ->
         newest_ms: shape (n,), the time of its sensor's newest reading stored before.
     """
     rows = np.flatnonzero(at_ms // HOUR_MS != newest_ms // HOUR_MS)
-    return sensor_hours(sensor_no[rows].astype(np.int64) * _HOURS + at_ms[rows] // HOUR_MS)
+    return sensor_hours(sensor_no[rows].astype(np.int64) * HOUR_CODES + at_ms[rows] // HOUR_MS)
 
 
 def without(pairs: SensorHours, known: SensorHours) -> SensorHours:
@@ -115,13 +83,13 @@ def _changes(pairs: SensorHours, sensors: Ints, tenant_code: Ints, sign: int) ->
     until = pairs.hour + HOURS_A_DAY
     is_followed = pairs.sensor_no[:-1] == pairs.sensor_no[1:]
     until[:-1] = np.where(is_followed, np.minimum(until[:-1], pairs.hour[1:]), until[:-1])
-    tenant = tenant_code[np.searchsorted(sensors, pairs.sensor_no)] * _HOURS
+    tenant = tenant_code[np.searchsorted(sensors, pairs.sensor_no)] * HOUR_CODES
     signs = np.full(len(pairs), sign, dtype=np.int64)
     return np.concatenate([tenant + pairs.hour, tenant + until]), np.concatenate([signs, -signs])
 
 
 def _increments(tenant_ids: list[str], meter: Meter, keys: Ints, quantities: Ints) -> list[UsageIncrement]:
     return sorted(
-        UsageIncrement(tenant_ids[key // _HOURS], meter, key % _HOURS * HOUR_MS, quantity)
+        UsageIncrement(tenant_ids[key // HOUR_CODES], meter, key % HOUR_CODES * HOUR_MS, quantity)
         for key, quantity in zip(keys.tolist(), quantities.tolist(), strict=True)
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from processors import metering
-from processors.metering import SensorHours
-from schemas.usage import UsageIncrement
+from schemas.usage import SensorHours, UsageIncrement
 from sinks.timescale import usage
 from sinks.timescale.writer import BatchTransaction
 from streams.readings import Stored

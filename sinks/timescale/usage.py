@@ -13,8 +13,7 @@ from typing import Final
 import numpy as np
 
 from core.postgres import Connection
-from processors.metering import Ints, SensorHours, sensor_hours
-from schemas.usage import DAY_MS, HOURS_A_DAY, UsageIncrement
+from schemas.usage import DAY_MS, HOURS_A_DAY, Ints, SensorHours, UsageIncrement, sensor_hours
 from sinks.timescale import binary
 
 JSON_HEADERS: Final = json.dumps([("content-type", base64.b64encode(b"application/json").decode())])

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.metering import SensorHours, count_active, count_readings, perhaps_first, sensor_hours, without
-from schemas.usage import HOUR_MS, Meter, UsageIncrement
+from processors.metering import count_active, count_readings, perhaps_first, without
+from schemas.usage import HOUR_MS, Meter, SensorHours, UsageIncrement, sensor_hours
 
 FIRST_HOUR = 400_000
 Pairs = set[tuple[int, int]]
