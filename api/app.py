@@ -18,27 +18,33 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic.json_schema import models_json_schema
 from starlette.routing import WebSocketRoute
 
+from accounts.passwords import Passwords
 from api import (
     alerts,
+    api_keys,
+    audit,
     dashboard,
     data_quality,
     devices,
     documentation,
     health,
     ingest,
+    invitations,
     organization,
     readings,
     rules,
     sensor_changes,
     sensors,
+    sign_in,
     sites,
     units,
     usage,
+    users,
 )
-from api.auth import ApiKeys, DeviceSecrets, Require
+from api.auth import ApiKeys, DeviceSecrets, Require, UserTokens
 from api.errors import install_handlers
 from api.health import Readiness
-from api.limits import TokenBuckets
+from api.limits import SignInLimits, TokenBuckets
 from api.live.service import LiveService
 from api.live.websocket import LiveSocket
 from api.metrics import Metrics
@@ -66,6 +72,11 @@ _ENDPOINTS: Final = (
     alerts,
     usage,
     ingest,
+    sign_in,
+    invitations,
+    users,
+    api_keys,
+    audit,
     health,
     documentation,
     dashboard,
@@ -129,14 +140,18 @@ def _services(settings: Settings, clock: Clock, now_s: Callable[[], float]) -> S
     pool.timeout = _POOL_TIMEOUT_S
     vault = Vault.from_secret(settings.secret_key.get_secret_value())
     topic = topic_name(settings.topic_prefix, Topic.READINGS)
-    authenticators = (ApiKeys(pool, vault, now_s),)
+    users = UserTokens(pool, vault, clock, now_s)
+    authenticators = (ApiKeys(pool, vault, now_s), users)
     return Services(
         settings=settings,
         pool=pool,
         vault=vault,
         clock=clock,
         authenticators=authenticators,
+        users=users,
         devices=DeviceSecrets(pool, vault, now_s),
+        passwords=Passwords(),
+        sign_ins=SignInLimits(settings.sign_in_failures_per_email, settings.sign_in_failures_per_address, now_s),
         limiter=TokenBuckets(settings.api_requests_per_s, settings.api_request_burst, now_s),
         publisher=RecordPublisher(
             settings.kafka_bootstrap, settings.topic_prefix, settings.topic_partitions, settings.api_ingest_timeout_s
@@ -156,6 +171,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         await services.live.stop()
+        services.passwords.close()
         await services.publisher.close()
         await services.pool.close()
 

@@ -1,6 +1,6 @@
-"""Who asks: API keys for people's programs, device secrets for devices; the tenant comes from the credential alone.
+"""Who asks: API keys and access tokens of people, device secrets of devices; the tenant comes from the credential alone.
 
-Another kind of bearer credential (access tokens) is one more `Authenticator` in the list; endpoints ask for a `Principal`
+A kind of bearer credential is an `Authenticator` in the list of the services; endpoints ask for a `Principal`
 with a permission and never see what it was made from. What held within the last two seconds is not asked for again, so a
 revocation acts within that time; what does not hold is never remembered.
 """
@@ -18,9 +18,13 @@ from typing import Annotated, Final, Generic, Protocol, TypeVar
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from accounts.permissions import ALL, Permissions, Role, permissions_of_scopes
+from accounts import sessions
+from accounts.permissions import ALL, Permissions, permissions_of_role, permissions_of_scopes
+from accounts.sessions import SessionUser
+from accounts.tokens import AccessTokens
 from api.errors import Problem
 from api.services import Services, services_of
+from core.clock import Clock
 from core.postgres import Pool
 from core.secrets import Vault, is_well_formed_api_key
 from sinks.timescale import credentials
@@ -49,7 +53,7 @@ class Principal:
     tenant_id: str
     subject: str
     permissions: Permissions
-    role: Role | None = None
+    role: str | None = None
     session_id: str | None = None
     expires_at_s: float | None = None
 
@@ -97,6 +101,10 @@ class Recent(Generic[T]):
             self._entries.clear()
         self._entries[key] = (self._now() + self._ttl_s, value)
 
+    def forget(self, key: Hashable) -> None:
+        """Remember it no longer."""
+        self._entries.pop(key, None)
+
 
 class ApiKeys:
     """API keys, looked up by their digest."""
@@ -120,6 +128,36 @@ class ApiKeys:
         principal = Principal(found.tenant_id, found.api_key_id, permissions_of_scopes(found.scopes))
         self._recent.put(digest, principal)
         return principal
+
+
+class UserTokens:
+    """Access tokens of people who signed in; whether the session goes on, and as what, is asked every two seconds."""
+
+    def __init__(self, pool: Pool, vault: Vault, clock: Clock, monotonic_s: Callable[[], float]) -> None:
+        self._pool = pool
+        self._tokens = AccessTokens(vault.token_key)
+        self._clock = clock
+        self._recent: Recent[SessionUser] = Recent(monotonic_s)
+
+    async def authenticate(self, credential: str) -> Principal | None:
+        """Who signed in; a token that is none of ours never reaches the database."""
+        claims = self._tokens.read(credential, self._clock.now_ms() / 1000)
+        if claims is None:
+            return None
+        user = self._recent.get(claims.session_id)
+        if user is None:
+            user = await sessions.find_session(self._pool, claims.session_id)
+            if user is None or user.user_id != claims.user_id:
+                return None
+            self._recent.put(claims.session_id, user)
+        permissions = permissions_of_role(user.role)
+        return Principal(
+            user.tenant_id, user.user_id, permissions, user.role, claims.session_id, float(claims.expires_at_s)
+        )
+
+    def forget(self, session_id: str) -> None:
+        """Ask anew for a session that this process has just ended."""
+        self._recent.forget(session_id)
 
 
 class DeviceSecrets:
@@ -153,7 +191,10 @@ class DeviceSecrets:
 
 
 _bearer = HTTPBearer(
-    scheme_name="ApiKey", bearerFormat="romo_live_…", description="An API key of the tenant.", auto_error=False
+    scheme_name="Bearer",
+    bearerFormat="romo_live_… or an access token",
+    description="An API key of the tenant, or the access token of somebody who signed in.",
+    auto_error=False,
 )
 _device_bearer = HTTPBearer(
     scheme_name="DeviceSecret",
@@ -164,6 +205,15 @@ _device_bearer = HTTPBearer(
 
 Presented = HTTPAuthorizationCredentials | None
 ServicesOfApp = Annotated[Services, Depends(services_of)]
+
+
+async def principal_of(services: Services, credential: str) -> Principal | None:
+    """Whose credential it is, by the first kind that knows it; None if it does not hold (any more)."""
+    for authenticator in services.authenticators:
+        principal = await authenticator.authenticate(credential)
+        if principal is not None:
+            return principal
+    return None
 
 
 class Require:
@@ -188,14 +238,13 @@ class Require:
         Raises:
             Problem: 401, 403 or 429.
         """
-        credential = _credential(presented, "send the header Authorization: Bearer <api key>")
-        for authenticator in services.authenticators:
-            principal = await authenticator.authenticate(credential)
-            if principal is not None:
-                limit_rate(services, principal.subject)
-                self._require_permission(principal)
-                return principal
-        raise Problem.unauthorized(detail=_INVALID, presented=True)
+        credential = _credential(presented, "send the header Authorization: Bearer <api key or access token>")
+        principal = await principal_of(services, credential)
+        if principal is None:
+            raise Problem.unauthorized(detail=_INVALID, presented=True)
+        limit_rate(services, principal.subject)
+        self._require_permission(principal)
+        return principal
 
     def _require_permission(self, principal: Principal) -> None:
         if self.permission is not None and not principal.may(self.permission):

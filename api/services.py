@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from fastapi import Request
 
-from api.limits import TokenBuckets
+from api.limits import SignInLimits, TokenBuckets
 from core.clock import Clock
 from core.postgres import Pool
 from core.secrets import Vault
 from core.settings import Settings
 
 if TYPE_CHECKING:
-    from api.auth import Authenticator, DeviceSecrets
+    from accounts.passwords import Passwords
+    from api.auth import Authenticator, DeviceSecrets, UserTokens
     from api.health import Readiness
     from api.live.service import LiveService
     from api.metrics import Metrics
@@ -37,8 +38,11 @@ class Services:
     vault: Vault
     clock: Clock
     authenticators: tuple[Authenticator, ...]
+    users: UserTokens
     devices: DeviceSecrets
+    passwords: Passwords
     limiter: TokenBuckets
+    sign_ins: SignInLimits
     publisher: RecordPublisher
     readiness: Readiness
     metrics: Metrics

@@ -6,6 +6,7 @@ Border: text and epoch milliseconds. Parsing itself is `schemas.rfc3339`'s.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 import numpy as np
@@ -40,6 +41,11 @@ def format_instants(at_ms: Sequence[int]) -> list[str]:
     """Each time as `2026-11-22T20:00:00.000Z`, a whole column at once (0.35 µs each)."""
     texts: list[str] = np.datetime_as_string(np.array(at_ms, "M8[ms]"), timezone="UTC").tolist()
     return texts
+
+
+def shown_moment(moment: datetime) -> str:
+    """A moment as `2026-11-22T20:00:00.000Z`, floored."""
+    return rfc3339.format_ms(int(moment.timestamp() * 1000))
 
 
 def format_duration(duration_ms: int) -> str:

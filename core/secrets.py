@@ -1,4 +1,4 @@
-"""Keys and secrets at rest: sealing device secrets, minting and recognising API keys.
+"""Keys and secrets at rest: sealing device secrets, minting and recognising API keys and tokens.
 
 Device secrets are needed in clear to check signatures, so they are sealed (AES-256-GCM), not hashed. API keys are
 random enough that a keyed digest suffices: no slow hash, a constant-time look-up by digest.
@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from schemas.errors import Misconfigured
 
 API_KEY_PREFIX = "romo_live_"
+TOKEN_PREFIX = "weir_"  # noqa: S105 - says what it is, is none
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _RANDOM_CHARS = 26
 _CHECKSUM_CHARS = 6
@@ -39,24 +40,26 @@ def _derive(secret_key: str, purpose: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Vault:
-    """Seals device secrets and digests API keys under keys derived from the setting `WEIR_SECRET_KEY`."""
+    """Seals device secrets, digests API keys and signs tokens under keys derived from the setting `WEIR_SECRET_KEY`."""
 
     sealing_key: bytes
     digest_key: bytes
+    token_key: bytes
 
     @classmethod
     def from_secret(cls, secret_key: str) -> Vault:
-        """Derive both keys.
+        """Derive the keys.
 
         Raises:
             Misconfigured: the setting is empty or too short.
         """
-        return cls(_derive(secret_key, b"weir device secrets v1"), _derive(secret_key, b"weir api keys v1"))
+        purposes = (b"weir device secrets v1", b"weir api keys v1", b"weir access tokens v1")
+        return cls(*(_derive(secret_key, purpose) for purpose in purposes))
 
-    def seal(self, secret: str, device_id: str) -> bytes:
-        """Encrypt a device secret; the device id is authenticated with it, so rows cannot be swapped."""
+    def seal(self, secret: str, owner_id: str) -> bytes:
+        """Encrypt a device's or a message's secret; its id is authenticated with it, so rows cannot be swapped."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        return nonce + AESGCM(self.sealing_key).encrypt(nonce, secret.encode(), device_id.encode())
+        return nonce + AESGCM(self.sealing_key).encrypt(nonce, secret.encode(), owner_id.encode())
 
     def unseal(self, sealed: bytes, device_id: str) -> str:
         """Decrypt a device secret.
@@ -71,14 +74,19 @@ class Vault:
             raise Misconfigured(msg) from exc
         return clear.decode()
 
-    def digest(self, api_key: str) -> bytes:
-        """What is stored of an API key, 32 bytes."""
-        return hmac.digest(self.digest_key, api_key.encode(), "sha256")
+    def digest(self, credential: str) -> bytes:
+        """What is stored of an API key or a token, 32 bytes; their prefixes keep the kinds apart."""
+        return hmac.digest(self.digest_key, credential.encode(), "sha256")
 
 
 def mint_device_secret() -> str:
     """A new device secret, 43 URL-safe characters (256 random bits)."""
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+
+
+def mint_token(kind: str) -> str:
+    """A new `weir_<kind>_…` token, 43 URL-safe characters (256 random bits) after a prefix that secret scanners can find."""
+    return f"{TOKEN_PREFIX}{kind}_{mint_device_secret()}"
 
 
 def mint_api_key() -> str:

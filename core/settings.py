@@ -41,6 +41,12 @@ class Settings(BaseSettings):
         200.0, gt=0, description="lasting request rate of one API key or device; above it: 429"
     )
     api_request_burst: int = Field(400, ge=1, description="requests that may come at once before that rate counts")
+    sign_in_failures_per_email: int = Field(
+        10, ge=1, description="failed sign-ins a minute with one e-mail address; above it: 429"
+    )
+    sign_in_failures_per_address: int = Field(
+        60, ge=1, description="failed sign-ins a minute from one network address; above it: 429"
+    )
     api_ingest_timeout_s: float = Field(5.0, gt=0, description="how long POST /v1/readings waits for Kafka before 503")
 
     live_origins: str = Field(

@@ -24,6 +24,7 @@ class Queue(StrEnum):
 
     ROLLUPS = "rollups"
     MAINTENANCE = "maintenance"
+    MESSAGES = "messages"
 
 
 class TaskName(StrEnum):
@@ -35,9 +36,10 @@ class TaskName(StrEnum):
     CLEAN_UP = "clean_up"
     RESCUE_STALLED_JOBS = "rescue_stalled_jobs"
     REMOVE_OLD_JOBS = "remove_old_jobs"
+    SEND_MESSAGE = "send_message"
 
 
-_QUEUES = {TaskName.REFRESH_ROLLUPS: Queue.ROLLUPS}
+_QUEUES = {TaskName.REFRESH_ROLLUPS: Queue.ROLLUPS, TaskName.SEND_MESSAGE: Queue.MESSAGES}
 
 
 def queue_of(task: TaskName) -> Queue:

@@ -11,6 +11,7 @@ from typing import LiteralString
 from core.clock import monotonic_s
 from core.leases import Lease, hold
 from core.tasks import Queue, TaskName
+from jobs.messages import send_message
 from jobs.registry import Resources, Task, Tasks
 from jobs.retry import Backoff
 from sinks.timescale import retention, rollups
@@ -26,6 +27,9 @@ _MAX_LIVES = 3
 _REFUSALS_KEPT = timedelta(days=90)
 _ALARMS_KEPT = timedelta(days=90)
 _HEARTBEATS_KEPT = timedelta(days=1)
+# Tokens and messages that are of no use any more; a held message is worth no more than the token in it.
+_SIGN_INS_KEPT = timedelta(days=1)
+_MESSAGES_KEPT = timedelta(days=14)
 _FAILED_JOBS_KEPT = timedelta(days=30)
 # Successes of the frequent tasks are noise after an hour: 720 an hour in this queue.
 _SUCCEEDED_JOBS_KEPT = {Queue.ROLLUPS: timedelta(hours=1)}
@@ -58,11 +62,14 @@ async def apply_retention(resources: Resources) -> None:
 
 
 async def clean_up(resources: Resources) -> None:
-    """Delete refusal counts and closed alarms past 90 days, and heartbeats past a day."""
+    """Delete refusal counts and closed alarms past 90 days, messages past 14, heartbeats and ended sign-ins past a day."""
     now = _now(resources)
     await _delete(resources, "weir.refusal_count", "minute < %s", now - _REFUSALS_KEPT)
     await _delete(resources, "weir.operator_alarm", "closed_at < %s", now - _ALARMS_KEPT)
     await _delete(resources, "weir.worker_heartbeat", "beat_at < %s", now - _HEARTBEATS_KEPT)
+    await _delete(resources, "weir.user_session", "expires_at < %s", now - _SIGN_INS_KEPT)
+    await _delete(resources, "weir.password_reset", "expires_at < %s", now - _SIGN_INS_KEPT)
+    await _delete(resources, "weir.outgoing_message", "created_at < %s", now - _MESSAGES_KEPT)
 
 
 async def rescue_stalled_jobs(resources: Resources) -> None:
@@ -116,4 +123,5 @@ TASKS: Tasks = {
     TaskName.APPLY_RETENTION: Task(apply_retention, timeout_s=900.0),
     TaskName.CLEAN_UP: Task(clean_up, timeout_s=900.0),
     TaskName.REMOVE_OLD_JOBS: Task(remove_old_jobs, timeout_s=900.0),
+    TaskName.SEND_MESSAGE: Task(send_message, timeout_s=60.0),
 }

@@ -23,7 +23,7 @@ _PATTERNS = (
         ),
         rf"\1\2{_STARS}",
     ),
-    (re.compile(r"\b(?:[spr]k_(?:live|test)|whsec|romo_live)_\w+"), _STARS),
+    (re.compile(r"\b(?:[spr]k_(?:live|test)|whsec|romo_live|weir_(?:refresh|invite|reset))_[\w-]+"), _STARS),
 )
 
 

@@ -28,6 +28,9 @@ SHOWN_TO_ITSELF = {
     "weir.device",
     "weir.sensor",
     "weir.api_key",
+    "weir.app_user",
+    "weir.invitation",
+    "weir.audit_entry",
     "weir_tenant.readings",
     "weir_tenant.readings_1m",
     "weir_tenant.readings_1h",
@@ -152,6 +155,10 @@ async def _fill(scene: StoreScene) -> None:
         "INSERT INTO weir.unit_version VALUES ('uni-zebra', '2010-01-01T00:00Z', 'tenant-zebra', 'sit-zebra', 'fridge', '{}')",
         "INSERT INTO weir.sensor_assignment VALUES (2, now(), 'tenant-zebra', 'uni-zebra', 'sit-zebra')",
         "INSERT INTO weir.place_work (tenant_id, sensor_no, from_at) VALUES ('tenant-zebra', 2, now())",
+        "INSERT INTO weir.app_user (user_id, tenant_id, email, name, role)"
+        " VALUES ('usr-zebra', 'tenant-zebra', 'zebra@zebra.example', 'zebra', 'owner')",
+        "INSERT INTO weir.invitation (invitation_id, tenant_id, email, role, digest, invited_by, expires_at)"
+        " VALUES ('inv-zebra', 'tenant-zebra', 'zebra@z.example', 'staff', 'zebra', 'usr-zebra', now())",
         "INSERT INTO weir.operator_alarm (kind, subject, detail) VALUES ('refusals', 'dev-zebra', 'zebra')",
         "ANALYZE",
     ):
