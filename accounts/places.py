@@ -126,7 +126,7 @@ def _unit(row: tuple[Any, ...]) -> UnitRow:
 async def create_site(connection: Connection, site: Site) -> str:
     """Record a site; it has always been so."""
     site_id = new_id("sit")
-    await _record_site(connection, site_id, 1, site, None)
+    await record_site(connection, site_id, 1, site)
     return site_id
 
 
@@ -144,13 +144,14 @@ async def change_site(connection: Connection, row: SiteRow, site: Site, effectiv
         TooMany: it has had too many versions.
     """
     await require_versions_left(connection, "SELECT count(*) FROM weir.site_version WHERE site_id = %s", row.site_id)
-    if not await _record_site(connection, row.site_id, row.revision + 1, site, effective_from):
+    if not await record_site(connection, row.site_id, row.revision + 1, site, effective_from):
         raise ChangedMeanwhile(row.site_id)
 
 
-async def _record_site(
-    connection: Connection, site_id: str, revision: int, site: Site, effective_from: datetime | None
+async def record_site(
+    connection: Connection, site_id: str, revision: int, site: Site, effective_from: datetime | None = None
 ) -> bool:
+    """Record this revision of a site; False if it is not the next one. Revision 1 makes it, and has always been so."""
     held = (site.name, site.timezone, Jsonb(site.attributes), site.archived, effective_from)
     statement: LiteralString = "SELECT weir.record_site(%s, %s, %s, %s, %s, %s, %s) IS NOT NULL"
     return await _is_recorded(connection, statement, site_id, revision, *held)
@@ -159,7 +160,7 @@ async def _record_site(
 async def create_unit(connection: Connection, unit: Unit) -> str:
     """Record a unit; it has always been so."""
     unit_id = new_id("uni")
-    await _record_unit(connection, unit_id, 1, unit, None)
+    await record_unit(connection, unit_id, 1, unit)
     return unit_id
 
 
@@ -177,13 +178,14 @@ async def change_unit(connection: Connection, row: UnitRow, unit: Unit, effectiv
         TooMany: it has had too many versions.
     """
     await require_versions_left(connection, "SELECT count(*) FROM weir.unit_version WHERE unit_id = %s", row.unit_id)
-    if not await _record_unit(connection, row.unit_id, row.revision + 1, unit, effective_from):
+    if not await record_unit(connection, row.unit_id, row.revision + 1, unit, effective_from):
         raise ChangedMeanwhile(row.unit_id)
 
 
-async def _record_unit(
-    connection: Connection, unit_id: str, revision: int, unit: Unit, effective_from: datetime | None
+async def record_unit(
+    connection: Connection, unit_id: str, revision: int, unit: Unit, effective_from: datetime | None = None
 ) -> bool:
+    """Record this revision of a unit; False if it is not the next one. Revision 1 makes it, and has always been so."""
     held = (unit.name, unit.kind, unit.site_id, Jsonb(unit.attributes), unit.archived, effective_from)
     statement: LiteralString = "SELECT weir.record_unit(%s, %s, %s, %s, %s, %s, %s, %s) IS NOT NULL"
     return await _is_recorded(connection, statement, unit_id, revision, *held)

@@ -9,7 +9,9 @@ import psycopg
 from accounts.provisioning import create_api_key, create_device, create_tenant
 from core.postgres import Connection
 from core.secrets import Vault
+from ops import demo_places
 from ops.connection_file import DemoTenant
+from ops.demo_places import Kitchen
 
 _NAMES = ("Demo Kitchen", "Other Kitchen")
 _PASSWORD_BYTES = 18
@@ -35,6 +37,13 @@ async def make(owner_url: str, vault: Vault) -> tuple[DemoTenant, ...]:
     """Make the demo tenants, all or none."""
     async with await _connect(owner_url) as connection, connection.transaction():
         return tuple([await _make_one(connection, vault, name) for name in _NAMES])
+
+
+async def furnish(owner_url: str, tenants: tuple[DemoTenant, ...]) -> None:
+    """Give both a kitchen to look at; the simulator's devices come into the first one's."""
+    async with await _connect(owner_url) as connection:
+        for number, tenant in enumerate(tenants):
+            await demo_places.furnish(connection, Kitchen(tenant.tenant_id, number))
 
 
 async def _make_one(connection: Connection, vault: Vault, name: str) -> DemoTenant:

@@ -214,10 +214,11 @@ class System:
 
     async def _bring_tenants(self) -> None:
         owner_url = self._url(login_name(DatabaseRole.OWNER))
-        if await demo.still_there(owner_url, self._state.tenants):
-            return
-        tenants = await demo.make(owner_url, Vault.from_secret(self._secret_key))
-        self._remember(replace(self._state, tenants=tenants))
+        if not await demo.still_there(owner_url, self._state.tenants):
+            tenants = await demo.make(owner_url, Vault.from_secret(self._secret_key))
+            self._remember(replace(self._state, tenants=tenants))
+        if self._options.demo:
+            await demo.furnish(owner_url, self._state.tenants)
 
     def _remember(self, state: State) -> None:
         self._state = state

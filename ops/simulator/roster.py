@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from accounts.provisioning import DeviceCredentials, create_device, create_tenant
 from core.postgres import SEARCH_PATH, Connection, DatabaseRole, explain_connection_error
 from core.secrets import Vault
+from ops.demo_places import Kitchen, furnish
 from ops.embedded import private_json
 from schemas.errors import Misconfigured, Transient
 
@@ -95,6 +96,8 @@ async def recruit(
     chosen = known[: wanted.tenants]
     if len(chosen) < wanted.tenants or any(len(tenant.devices) < wanted.devices for tenant in chosen):
         await _complete(access, known, wanted, lambda: _remember(path, belongs_to, known))
+    if wanted.own_only and access.database_url:
+        await _furnish(access, known, wanted)
     return [device for tenant in known[: wanted.tenants] for device in tenant.devices[: wanted.devices]]
 
 
@@ -146,6 +149,14 @@ async def _complete(access: Access, known: list[Tenant], wanted: Wanted, remembe
                 known.append(Tenant(await create_tenant(connection, f"Simulated kitchen {number + 1}")))
             await _fill(connection, vault, known[number], wanted.devices)
             remember()
+
+
+async def _furnish(access: Access, known: Sequence[Tenant], wanted: Wanted) -> None:
+    """Put own devices into kitchens; where devices of people's stand is theirs to say."""
+    async with _owner(access.database_url) as connection:
+        for number, tenant in enumerate(known[: wanted.tenants]):
+            ids = [device.device_id for device in tenant.devices[: wanted.devices]]
+            await furnish(connection, Kitchen(tenant.tenant_id, number, ids))
 
 
 async def _fill(connection: Connection, vault: Vault, tenant: Tenant, devices: int) -> None:
