@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg.types.json import Jsonb
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -55,12 +56,12 @@ class LiveClient:
 
     def closed(self) -> tuple[int, str]:
         """Code and reason of the close that the server sends, whatever comes before."""
-        try:
+        with pytest.raises(ConnectionClosed) as closed:
             while True:
                 self.socket.recv(timeout=WAIT_S)
-        except ConnectionClosed as error:
-            assert error.rcvd is not None, "the connection was cut without a close frame"
-            return error.rcvd.code, error.rcvd.reason
+        frame = closed.value.rcvd
+        assert frame is not None, "the connection was cut without a close frame"
+        return frame.code, frame.reason
 
 
 @contextmanager
