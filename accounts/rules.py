@@ -129,20 +129,56 @@ async def _record(
 
 
 _SENSORS: Final = "SELECT sensor_no, sensor_id, unit, expected_interval_ms FROM weir.sensor WHERE "
-# Units, which have kinds, come with a later version of the schema: until then no sensor has one.
 _COVERED: Final = {
     "all": "%s = '' ORDER BY sensor_id LIMIT %s",
     "sensor_id": "sensor_id = %s LIMIT %s",
     "unit_id": "unit_id = %s ORDER BY sensor_id LIMIT %s",
     "site_id": "site_id = %s ORDER BY sensor_id LIMIT %s",
-    "unit_kind": "false AND sensor_id = %s LIMIT %s",
+    "unit_kind": "unit_id IN (SELECT u.unit_id FROM weir.unit u WHERE u.kind = %s) ORDER BY sensor_id LIMIT %s",
+}
+_EVER_COVERED: Final = _COVERED | {
+    "unit_id": "sensor_no IN (SELECT a.sensor_no FROM weir.sensor_assignment a WHERE a.unit_id = %s)"
+    " ORDER BY sensor_id LIMIT %s",
+    "site_id": "sensor_no IN (SELECT a.sensor_no FROM weir.sensor_assignment a WHERE a.site_id = %s)"
+    " ORDER BY sensor_id LIMIT %s",
+    "unit_kind": "sensor_no IN (SELECT a.sensor_no FROM weir.sensor_assignment a JOIN weir.unit_version v USING (unit_id)"
+    " WHERE v.kind = %s) ORDER BY sensor_id LIMIT %s",
 }
 
 
-async def watched_sensors(connection: Connection, kind: str, value: str, limit: int) -> list[WatchedSensor]:
-    """At most `limit` of the tenant's sensors that a target (`schemas.rules.Target`) covers now."""
-    cursor = await connection.execute((_SENSORS + _COVERED[kind]).encode(), (value, limit))
+async def watched_sensors(
+    connection: Connection, kind: str, value: str, limit: int, *, ever: bool = False
+) -> list[WatchedSensor]:
+    """At most `limit` of the tenant's sensors that a target (`schemas.rules.Target`) covers now, or covered at any time."""
+    covered = _EVER_COVERED if ever else _COVERED
+    cursor = await connection.execute((_SENSORS + covered[kind]).encode(), (value, limit))
     return [WatchedSensor(*row) for row in await cursor.fetchall()]
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeCount:
+    """How many sensors a target covers now, and of how many the unit or site holds an attribute as a number."""
+
+    sensors: int
+    having: int
+
+
+_HOLDERS: Final = {
+    "unit": "weir.unit h ON h.unit_id = c.unit_id",
+    "site": "weir.site h ON h.site_id = c.site_id",
+}
+
+
+async def count_attribute(connection: Connection, kind: str, value: str, name: str, of: str) -> AttributeCount:
+    """Of the sensors that a target covers now."""
+    statement = (
+        "SELECT count(*), count(*) FILTER (WHERE jsonb_typeof(h.attributes -> %s) = 'number')"  # noqa: S608 - constants
+        f" FROM ({_SENSORS}{_COVERED[kind]}) s JOIN weir.sensor c USING (sensor_no) LEFT JOIN {_HOLDERS[of]}"
+    )
+    cursor = await connection.execute(statement.encode(), (name, value, None))
+    row = await cursor.fetchone()
+    assert row is not None  # noqa: S101 - an aggregate always has a row
+    return AttributeCount(*row)
 
 
 async def other_units(connection: Connection, kind: str, value: str, unit: str) -> list[str]:

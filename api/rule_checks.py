@@ -78,20 +78,30 @@ async def check(connection: Connection, rule: Rule, document: Mapping[str, Any])
     Raises:
         Problem: 422, the rule could never judge anything rightly.
     """
-    _require_attributes(rule)
     await _require_window(connection, rule)
-    return [*await _target_warnings(connection, rule), *await _unit_warnings(connection, rule, document)]
+    return [
+        *await _target_warnings(connection, rule),
+        *await _attribute_warnings(connection, rule),
+        *await _unit_warnings(connection, rule, document),
+    ]
 
 
-def _require_attributes(rule: Rule) -> None:
-    """Units and sites hold no attributes in this version: a number taken from one would never be there."""
-    attribute = next((one for rung in rule.rungs for one in _attributes(rung.condition)), None)
-    if attribute is not None:
-        detail = (
-            f"condition: attribute {attribute.name[:100]} of the {attribute.of} is not set for any sensor of this rule;"
-            " set it first, or write the number"
-        )
-        raise Problem.invalid(parameter="condition", detail=detail)
+async def _attribute_warnings(connection: Connection, rule: Rule) -> list[str]:
+    """A number that is taken from where it is not: without it nothing violates."""
+    warnings, target = [], rule.applies_to
+    wanted = {(one.name, one.of) for rung in rule.rungs for one in _attributes(rung.condition)}
+    for name, of in sorted(wanted):
+        # No text of the database has a NUL, so no attribute's name.
+        found = await rules.count_attribute(connection, target.kind, target.value, name.replace("\0", ""), of)
+        what = f"condition: attribute {name[:100]} of the {of} is not set"
+        if not found.having and (found.sensors or target.kind in {"all", "sensor_id"}):
+            detail = f"{what} for any sensor of this rule; set it first, or write the number"
+            raise Problem.invalid(parameter="condition", detail=detail)
+        if found.having < found.sensors:
+            warnings.append(
+                f"{what} for {found.sensors - found.having} of {found.sensors} sensors, which nothing violates"
+            )
+    return warnings
 
 
 def _attributes(condition: Condition) -> Iterator[Attribute]:

@@ -185,6 +185,8 @@ ASSIGN_SCHEMA: Final = {
     "properties": {"assignee": {"type": "string", "maxLength": 2000}},
 }
 
+NDJSON: Final = "application/x-ndjson"
+
 _RULE: Final = {
     "rule_id": "rul_4f6e0b7d2c",
     **RULE_EXAMPLE,
@@ -243,19 +245,35 @@ RULES_FOUND: Final[Responses] = {
     200: answer(RulePage, "A page of rules.", page={"items": [_RULE], "next": _NEXT}),
     **_READ,
 }
-PREVIEWED: Final[Responses] = {
-    200: answer(
-        Preview,
-        "The episodes that the rule would have opened, the first 10 000.",
-        preview={
-            "start": "2026-10-23T00:00:00.000Z",
-            "end": "2026-11-22T00:00:00.000Z",
-            "sensors": 1,
-            "readings": 43_200,
-            "items": [_EPISODE],
-            "truncated": False,
+_PREVIEW: Final = {
+    "start": "2026-10-23T00:00:00.000Z",
+    "end": "2026-11-22T00:00:00.000Z",
+    "sensors": 1,
+    "readings": 43_200,
+    "items": [_EPISODE],
+    "truncated": False,
+}
+_PREVIEW_FOUND: Final = answer(
+    Preview, "The episodes that the rule would have opened, the first 10 000.", preview=_PREVIEW
+)
+_PREVIEW_LINES: Final = {
+    "schema": {
+        "type": "object",
+        "description": "one line",
+        "properties": {
+            "progress": {"type": "number", "minimum": 0, "maximum": 1},
+            "readings": {"type": "integer"},
+            "preview": {"$ref": "#/components/schemas/Preview"},
+            "problem": {"$ref": "#/components/schemas/ProblemDetails"},
         },
-    ),
+    },
+    "examples": {
+        "on the way": {"value": {"progress": 0.5, "readings": 43_200}},
+        "last": {"value": {"progress": 1.0, "preview": _PREVIEW}},
+    },
+}
+PREVIEWED: Final[Responses] = {
+    200: _PREVIEW_FOUND | {"content": _PREVIEW_FOUND["content"] | {NDJSON: _PREVIEW_LINES}},
     **_WRITE,
 }
 ALERTS_FOUND: Final[Responses] = {

@@ -7,25 +7,28 @@ is `ops.rule_series`'s; what the fields mean stands in docs/rules.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ops.rule_series import Samples, expand
 from processors.rules.judge import Episode, RuleVersion, SensorContext, judge, open_silences
+from processors.rules.places import Place, Whereabouts
 from schemas import rfc3339
 from schemas.errors import Misconfigured
-from schemas.rules import Attribute, Rule, RuleError, Target, format_duration, parse_duration_ms, parse_rule
+from schemas.rules import Rule, RuleError, Target, format_duration, parse_duration_ms, parse_rule
 
 DEFAULT_START: Final = "2026-01-01T00:00:00.000Z"
 NONE: Final = "none"
 STATUSES: Final = ("pending", "firing", "resolved", NONE)
 
 _FILE: Final = ("interval", "start", "rules", "tests")
-_TEST: Final = ("name", "series", "interval", "expected_interval", "attributes", "alerts")
+_TEST: Final = ("name", "series", "interval", "expected_interval", "attributes", "timezone", "changes", "alerts")
+_CHANGE: Final = ("at", "attributes", "timezone")
 _TIMES: Final = ("started_at", "fired_at", "resolved_at")
 _SPANS: Final = ("proven", "possible")
 _ALERT: Final = ("at", "rule", "status", "severity", "peak", *_TIMES, *_SPANS)
@@ -67,17 +70,22 @@ class _Test:
     samples: Samples
     context: SensorContext
 
-    def state(self, rule: Rule, until_ms: int) -> Episode | None:
-        """The newest episode at that moment, knowing the samples up to it; runs that never fired are forgotten."""
+    def state(self, rule: Rule, until_ms: int, severity: str | None) -> Episode | None:
+        """The newest episode at that moment, knowing the samples up to it; runs that never fired are forgotten.
+
+        Of a rule with a ladder, that of the rung with the severity.
+        """
         count = int(np.searchsorted(self.samples.at_ms, until_ms, side="right"))
         at_ms, value = self.samples.at_ms[:count], self.samples.value[:count]
         from_ms = self.start_ms if rule.effective_from_ms is None else rule.effective_from_ms
         seq = np.zeros(count, np.int64)
         versions = [RuleVersion(from_ms, rule)]
         found = judge(versions, at_ms, seq, value, self.context, from_ms=self.start_ms)
-        known = [one for one in found if one.status != "retracted"]
         silent = open_silences(versions, int(at_ms[-1]), until_ms, self.context) if count else []
-        return next(reversed([*known, *silent]), None)
+        known = [one for one in (*found, *silent) if one.status != "retracted"]
+        if rule.ladder and severity is not None:
+            known = [one for one in known if one.severity == severity]
+        return known[-1] if known else None
 
 
 def run_tests(document: object) -> Outcome:
@@ -133,25 +141,52 @@ def _test(fields: Mapping[str, Any], path: str, start_ms: int, interval: object)
         raise BadRuleTest(msg) from exc
     declared = fields.get("expected_interval")
     declared_ms = None if declared is None else _duration(declared, f"{path}.expected_interval", least_ms=1)
-    held = _attributes(fields.get("attributes", {}), f"{path}.attributes")
+    places = _places(fields, path, start_ms)
     name = fields.get("name")
-    return _Test(f"{path} {name!r}" if name else path, start_ms, samples, _context(declared_ms, held))
+    return _Test(f"{path} {name!r}" if name else path, start_ms, samples, _context(declared_ms, places))
 
 
-def _context(declared_ms: int | None, held: Mapping[tuple[str, str], float]) -> SensorContext:
+def _places(fields: Mapping[str, Any], path: str, start_ms: int) -> list[Place]:
+    """What holds from the beginning on, and each change: what it does not name stays."""
+    places = [_changed(Place(), fields, path)]
+    for number, entry in enumerate(_list(fields["changes"], f"{path}.changes") if "changes" in fields else ()):
+        where = f"{path}.changes[{number}]"
+        change = _object(entry, where, _CHANGE)
+        from_ms = start_ms + _duration(change.get("at"), f"{where}.at")
+        if from_ms <= places[-1].from_ms:
+            msg = f"{where}.at: found {change['at']!r}, expected a time after that of the change above"
+            raise BadRuleTest(msg)
+        places.append(replace(_changed(places[-1], change, where), from_ms=from_ms))
+    return places
+
+
+def _changed(place: Place, fields: Mapping[str, Any], path: str) -> Place:
+    zone = fields.get("timezone", place.timezone)
+    try:
+        ZoneInfo(str(zone))
+    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        msg = f"{path}.timezone: found {zone!r}, expected a zone such as Europe/Berlin"
+        raise BadRuleTest(msg) from exc
+    held = _attributes(fields.get("attributes", {}), f"{path}.attributes")
+    return replace(
+        place,
+        timezone=str(zone),
+        unit_attributes={**place.unit_attributes, **held.get("unit", {})},
+        site_attributes={**place.site_attributes, **held.get("site", {})},
+    )
+
+
+def _context(declared_ms: int | None, places: Sequence[Place]) -> SensorContext:
     """A sensor that every rule applies to."""
 
     def applies(_target: Target, at_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.ones(len(at_ms), np.bool_)
 
-    def attribute(wanted: Attribute, at_ms: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.full(len(at_ms), held.get((wanted.of, wanted.name), np.nan))
-
-    return SensorContext(declared_ms, applies, attribute)
+    return replace(Whereabouts("", places).context(declared_ms), applies=applies)
 
 
-def _attributes(document: object, path: str) -> dict[tuple[str, str], float]:
-    found: dict[tuple[str, str], float] = {}
+def _attributes(document: object, path: str) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
     for of, held in _object(document, path, ("unit", "site")).items():
         if not isinstance(held, Mapping):
             msg = f"{path}.{of}: found {held!r}, expected attributes and their numbers"
@@ -160,7 +195,7 @@ def _attributes(document: object, path: str) -> dict[tuple[str, str], float]:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 msg = f"{path}.{of}.{name}: found {value!r}, expected a number"
                 raise BadRuleTest(msg)
-            found[of, name] = float(value)
+            found.setdefault(of, {})[name] = float(value)
     return found
 
 
@@ -172,7 +207,10 @@ def _failures(test: _Test, known: Mapping[str, Rule], alert: object, path: str) 
         raise BadRuleTest(msg)
     at_ms = _duration(fields.get("at"), f"{path}.at")
     expected = _expected(fields, path)
-    found = _found(test, test.state(rule, test.start_ms + at_ms))
+    severity = expected.get("severity")
+    found = _found(test, test.state(rule, test.start_ms + at_ms, None if severity is None else str(severity)))
+    if expected["status"] == found["status"] == NONE:
+        return
     wrong = [name for name in expected if expected[name] != found[name]]
     if wrong:
         shown = [", ".join(f"{name} {_shown(part[name])}" for name in wrong) for part in (expected, found)]

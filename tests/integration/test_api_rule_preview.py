@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
-from api import rule_models
+from api import models, rule_models
 from ops.embedded.postgres import EmbeddedPostgres
 from sinks.timescale.migrate import Engine
 from tests.integration.api_scene import (
@@ -167,6 +169,87 @@ def test_more_readings_than_the_limit_are_refused_with_what_to_do(
 
     assert problem["code"] == "too_much_to_preview"
     assert problem["detail"].endswith("narrow the range or applies_to")
+
+
+def test_asked_for_lines_it_tells_how_far_it_has_come(
+    api: Client, database: Database, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        warm_sensor(database, tenant, name)
+    body = {"rule": RULE, "start": shown(START), "end": shown(START + timedelta(hours=1))}
+    as_lines = {"Accept": "application/x-ndjson"}
+
+    def lines() -> list[dict[str, Any]]:
+        response = api.http.post("/v1/rules/preview", json=body, headers=as_lines)
+        assert (response.status_code, response.headers["content-type"]) == (200, "application/x-ndjson")
+        return [json.loads(line) for line in response.text.splitlines()]
+
+    *steps, last = lines()
+    assert steps == [
+        {"progress": 0.0, "readings": 0},
+        {"progress": 0.5, "readings": 11},
+        {"progress": 1.0, "readings": 22},
+    ]
+    assert last == {"progress": 1.0, "preview": send(api, "POST", "/v1/rules/preview", body)}
+
+    monkeypatch.setattr("api.preview.MAX_READINGS_IN_LINES", 21)
+    assert [one.get("progress") for one in lines()] == [0.0, 0.5, None]
+    problem = lines()[-1]["problem"]
+    models.ProblemDetails.model_validate(problem)
+    assert (problem["status"], problem["code"]) == (422, "too_much_to_preview")
+
+    # What is wrong with the question is told before any line.
+    refused_at_once = api.http.post("/v1/rules/preview", json={"rule": {}}, headers=as_lines)
+    assert (refused_at_once.status_code, refused_at_once.headers["content-type"]) == (422, "application/problem+json")
+
+
+def test_numbers_and_hours_are_those_of_the_units_and_sites_that_the_sensor_was_in(
+    api: Client, database: Database, tenant: Tenant
+) -> None:
+    sensor_id = warm_sensor(database, tenant)
+    warm_sensor(database, tenant, "elsewhere")
+    # 14:10 to 14:25 in Berlin; the limit is 10 °C until minute 15, then 8 °C; the sensor is in the unit until minute 20.
+    rule = {
+        **RULE,
+        "applies_to": {"unit_kind": "fridge"},
+        "condition": {"type": "threshold", "above": {"attribute": "max_celsius", "of": "unit"}},
+        "schedule": {"weekly": [{"from": "14:10", "to": "14:25"}]},
+    }
+    with psycopg.connect(database.admin_url) as connection:
+        tenant_id = tenant.tenant_id
+        connection.execute(
+            "INSERT INTO weir.site (site_id, tenant_id, name, timezone) VALUES ('sit_p', %s, 's', 'Europe/Berlin')",
+            (tenant_id,),
+        )
+        connection.execute(
+            "INSERT INTO weir.site_version (site_id, effective_from, tenant_id, timezone, attributes)"
+            " VALUES ('sit_p', weir.first_moment(), %s, 'Europe/Berlin', '{}')",
+            (tenant_id,),
+        )
+        connection.execute(
+            "INSERT INTO weir.unit (unit_id, tenant_id, site_id, name, kind) VALUES ('uni_p', %s, 'sit_p', 'u', 'fridge')",
+            (tenant_id,),
+        )
+        for since, limit in ((START - timedelta(days=1), 10), (START + timedelta(minutes=15), 8)):
+            connection.execute(
+                "INSERT INTO weir.unit_version (unit_id, effective_from, tenant_id, site_id, kind, attributes)"
+                " VALUES ('uni_p', %s, %s, 'sit_p', 'fridge', jsonb_build_object('max_celsius', %s::int))",
+                (since, tenant_id, limit),
+            )
+        for since, unit_id in ((START - timedelta(days=1), "uni_p"), (START + timedelta(minutes=20), None)):
+            connection.execute(
+                "INSERT INTO weir.sensor_assignment (sensor_no, effective_from, tenant_id, unit_id, site_id)"
+                " SELECT sensor_no, %s, tenant_id, %s, 'sit_p' FROM weir.sensor WHERE sensor_id = %s",
+                (since, unit_id, sensor_id),
+            )
+
+    found = send(api, "POST", "/v1/rules/preview", {"rule": rule, "start": shown(START)})
+
+    # 9 °C at minute 15 is the only reading within hours and beyond its limit.
+    assert found["sensors"] == 1
+    assert [(one["started_at"], one["resolved_at"]) for one in found["items"]] == [
+        (shown(START + timedelta(minutes=15)), shown(START + timedelta(minutes=20)))
+    ]
 
 
 def test_thirty_days_of_a_reading_a_minute_take_less_than_a_second(

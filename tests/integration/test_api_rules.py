@@ -225,6 +225,29 @@ class TestRefusals:
         )
         send(api, "POST", "/v1/rules", as_long, status=201)
 
+    def test_an_attribute_that_some_sensors_lack_is_flagged(
+        self, api: Client, database: Database, tenant: Tenant
+    ) -> None:
+        _, with_limit = add_sensor(database, tenant, "with")
+        add_sensor(database, tenant, "without")
+        database.query(
+            "INSERT INTO weir.unit (unit_id, tenant_id, name, kind, attributes)"
+            " VALUES ('uni_limit', %s, 'u', 'fridge', '{\"max_celsius\": 8}')",
+            tenant.tenant_id,
+        )
+        database.query("UPDATE weir.sensor SET unit_id = 'uni_limit' WHERE sensor_id = %s", with_limit)
+        limited = condition(type="threshold", above={"attribute": "max_celsius", "of": "unit"})
+
+        assert send(api, "POST", "/v1/rules", limited, status=201)["warnings"] == [
+            "condition: attribute max_celsius of the unit is not set for 1 of 2 sensors, which nothing violates"
+        ]
+        of_kind = {**limited, "applies_to": {"unit_kind": "fridge"}}
+        assert send(api, "POST", "/v1/rules", of_kind, status=201)["warnings"] == []
+        of_no_kind = {**limited, "applies_to": {"unit_kind": "oven"}}
+        assert send(api, "POST", "/v1/rules", of_no_kind, status=201)["warnings"] == [
+            "no sensor has unit_kind oven yet; the rule judges nothing until one has"
+        ]
+
     def test_a_rule_in_degrees_celsius_is_refused_for_a_sensor_of_another_unit_and_flagged_for_several(
         self, api: Client, database: Database, tenant: Tenant
     ) -> None:

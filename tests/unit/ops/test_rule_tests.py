@@ -124,6 +124,53 @@ class TestStates:
         assert failures(firing, series=series, expected_interval="10m") == []
         assert len(failures(firing, series=series, expected_interval="5m")) == 1
 
+    def test_changes_take_effect_at_their_time(self) -> None:
+        limit = {"type": "threshold", "above": {"attribute": "max_celsius"}}
+        rule = {"name": "limit", "severity": "major", "condition": limit}
+        changes = [{"at": "20m", "attributes": {"unit": {"max_celsius": 20}}}]
+        attributes = {"unit": {"max_celsius": 8}}
+        shown = [
+            {"at": "15m", "status": "firing", "started_at": "10m"},
+            {"at": "20m", "status": "resolved", "resolved_at": "20m"},
+            {"at": "45m", "status": "resolved"},
+        ]
+
+        assert failures(*shown, rule=rule, attributes=attributes, changes=changes) == []
+
+    def test_hours_without_a_time_zone_are_those_of_the_tests(self) -> None:
+        rule = {
+            **TOO_WARM,
+            "schedule": {"weekly": [{"from": "01:00", "to": "02:00"}]},
+        }  # the series begins at 00:00 UTC
+        fires, does_not = {"at": "40m", "status": "firing"}, {"at": "40m", "status": "none"}
+
+        assert failures(fires, rule=rule, timezone="Europe/Berlin") == []
+        assert failures(does_not, rule=rule) == []
+        assert failures(does_not, rule=rule, changes=[{"at": "45m", "timezone": "Europe/Berlin"}]) == []
+
+    def test_rungs_are_told_apart_by_their_severity(self) -> None:
+        hot = {"type": "threshold", "above": 8.0, "for": "1h"}
+        rule = {**TOO_WARM, "ladder": [{"severity": "info", "condition": hot}]}
+
+        assert failures({"at": "40m", "status": "firing", "severity": "critical"}, rule=rule) == []
+        assert failures({"at": "40m", "status": "pending", "severity": "info"}, rule=rule) == []
+        assert failures({"at": "40m", "status": "none", "severity": "major"}, rule=rule) == []
+
+    @pytest.mark.parametrize(
+        ("test", "part"),
+        [
+            ({"timezone": "Mars/Olympus"}, "tests[0].timezone"),
+            ({"changes": [{"at": "0s", "timezone": "UTC"}, {"at": "0s"}]}, "tests[0].changes[1].at"),
+            ({"changes": [{"timezone": "UTC"}]}, "tests[0].changes[0].at"),
+            ({"changes": [{"at": "5m", "attributes": {"unit": {"a": "b"}}}]}, "tests[0].changes[0].attributes.unit.a"),
+            ({"changes": [{"at": "5m", "unit_id": "u"}]}, "tests[0].changes[0]"),
+            ({"changes": []}, "tests[0].changes"),
+        ],
+    )
+    def test_surroundings_that_cannot_be_used_are_named(self, test: dict[str, Any], part: str) -> None:
+        with pytest.raises(BadRuleTest, match=re.escape(part)):
+            failures({"at": "0s", "status": "none"}, **test)
+
     def test_attributes_stand_in_for_those_of_the_unit(self) -> None:
         bound = {"attribute": "max_celsius", "of": "unit"}
         rule = {**TOO_WARM, "condition": {"type": "threshold", "above": bound}}
