@@ -71,6 +71,14 @@ class UnitFilter:
     archived: bool = False
 
 
+async def take_turn(connection: Connection) -> None:
+    """Wait for other changes of the tenant's places and devices: what is read from here on stays so until the commit.
+
+    They touch each other's rows (a unit that moves, sensors that come into it) and would lock them in any order.
+    """
+    await connection.execute("SELECT FROM weir.tenant WHERE tenant_id = weir.current_tenant() FOR NO KEY UPDATE")
+
+
 _SITE: Final = (
     "SELECT site_id, name, timezone, attributes, revision, created_at, updated_at, archived_at FROM weir.site WHERE "
 )

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from accounts import place_fields
 from accounts.place_fields import FieldError
 from accounts.place_states import Doing, Patience
-from accounts.places import ChangedMeanwhile, TooMany
+from accounts.places import ChangedMeanwhile, TooMany, take_turn
 from api.bodies import Body
 from api.errors import Problem
 from api.pagination import Cursors
@@ -127,13 +127,14 @@ def is_archived(what: str) -> Problem:
 
 @asynccontextmanager
 async def changing(services: Services, tenant_id: str, subject: str) -> AsyncIterator[Connection]:
-    """A transaction that records changes; what the database refuses is told as a problem.
+    """A transaction that records changes, one at a time for a tenant; what the database refuses is told as a problem.
 
     Raises:
         Problem: 404, 409 or 422.
     """
     with _told():
         async with tenant_transaction(services.pool, tenant_id, subject) as connection:
+            await take_turn(connection)
             yield connection
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -212,6 +214,50 @@ class TestUnits:
         assert (sensor["unit_id"], sensor["site_id"]) == (unit_id, away)
         assert change(api, f"/v1/units/{unit_id}", site_id=None)["site_id"] is None
         assert api.get(f"/v1/sensors/{sensor_id}")["site_id"] is None
+
+
+class TestAtTheSameTime:
+    def test_changes_at_the_same_time_all_happen_and_leave_one_truth(
+        self, api: Client, url: str, database: Database, tenant: Tenant
+    ) -> None:
+        sites = [make_site(api)["site_id"] for _ in range(2)]
+        units = [make_unit(api, site_id)["unit_id"] for site_id in sites]
+        sensors = [add_sensor(database, tenant, f"s{n}")[1] for n in range(3)]
+
+        def act(seed: int) -> list[int]:
+            some = random.Random(seed)
+            with client(url, tenant.api_key) as own:
+                return [self.change_something(own, some, sites, units, sensors) for _ in range(12)]
+
+        with ThreadPoolExecutor(6) as pool:
+            statuses = [status for each in pool.map(act, range(6)) for status in each]
+
+        assert set(statuses) == {200}
+        for sensor_id in sensors:
+            sensor = api.get(f"/v1/sensors/{sensor_id}")
+            now = (sensor["unit_id"], sensor["site_id"])
+            if sensor["unit_id"] is not None:
+                assert sensor["site_id"] == api.get(f"/v1/units/{sensor['unit_id']}")["site_id"]
+            assert database.query(
+                "SELECT unit_id, site_id FROM sensor_assignments WHERE sensor_id = %s AND effective_to IS NULL",
+                sensor_id,
+            ) in ([now], [] if now == (None, None) else [now])
+
+    @staticmethod
+    def change_something(
+        api: Client, some: random.Random, sites: list[str], units: list[str], sensors: list[str]
+    ) -> int:
+        """Move a unit, a sensor, or a site's clock; now or in the past. Answers the status."""
+        changes: list[tuple[str, dict[str, Any]]] = [
+            (f"/v1/units/{some.choice(units)}", {"site_id": some.choice([*sites, None])}),
+            (f"/v1/units/{some.choice(units)}", {"attributes": {"max_celsius": some.randint(1, 9)}}),
+            (f"/v1/sensors/{some.choice(sensors)}", {"unit_id": some.choice(units)}),
+            (f"/v1/sensors/{some.choice(sensors)}", {"unit_id": None, "site_id": some.choice(sites)}),
+            (f"/v1/sites/{some.choice(sites)}", {"timezone": some.choice(["UTC", "Europe/Berlin"])}),
+        ]
+        path, fields = some.choice(changes)
+        since = {"effective_from": shown(NOW - timedelta(days=some.randint(1, 9)))} if some.random() < 0.5 else {}
+        return api.http.patch(path, json={**fields, **since}).status_code
 
 
 class TestStates:
