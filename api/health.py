@@ -8,7 +8,8 @@ no host and no tenant; the log has the details.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -30,6 +31,12 @@ log = structlog.get_logger()
 
 FRESH_S: Final = 10.0
 """A worker that has not reported for longer holds nothing."""
+
+STEADY_S: Final = 15.0
+"""After a failure a worker counts once it has run for so long: one that keeps failing is not ready in between."""
+
+RECENT_S: Final = 120.0
+"""A failure that lies further back has nothing to do with a worker that starts now."""
 
 _CACHE_S: Final = 0.5
 _STATE_CACHE_S: Final = 2.0
@@ -109,13 +116,12 @@ class Readiness:
             heartbeats = await operations.heartbeats(connection)
             positions = await operations.positions(connection)
         known = {position.partition for position in positions if position.topic == self._topic}
-        fresh = [beat for beat in heartbeats if beat.age_s <= FRESH_S]
         schema = Check("migrations", True, "the schema is the one this program was written for")
         return [
             _ANSWERS,
             schema,
-            assignment_check(fresh, self._topic, known),
-            lag_check(fresh, self._topic, self._max_lag),
+            assignment_check(heartbeats, self._topic, known),
+            lag_check(alive_workers(heartbeats), self._topic, self._max_lag),
         ]
 
     async def _why_away(self, error: BaseException) -> str:
@@ -150,23 +156,55 @@ def _unknown_stream(why: str) -> list[Check]:
     return [Check("partitions", False, f"unknown: {why}"), Check("lag", False, f"unknown: {why}")]
 
 
-def assignment_check(fresh: list[operations.Heartbeat], topic: str, known: set[int]) -> Check:
+def alive_workers(heartbeats: Sequence[operations.Heartbeat]) -> list[operations.Heartbeat]:
+    """Workers that reported lately and have not ended."""
+    return [beat for beat in heartbeats if beat.age_s <= FRESH_S and not beat.ended]
+
+
+def steady_workers(heartbeats: Sequence[operations.Heartbeat]) -> list[operations.Heartbeat]:
+    """Of these the ones that count: when any worker has failed lately, only those that have run for a while.
+
+    A record that ends one worker ends the next one that gets its partition, so the failure may be another worker's.
+    """
+    alive = alive_workers(heartbeats)
+    failed_s = [_failed_s(beat) for beat in heartbeats]
+    if min(failed_s, default=math.inf) > RECENT_S:
+        return alive
+    return [beat for beat in alive if beat.up_s >= STEADY_S]
+
+
+def _failed_s(beat: operations.Heartbeat) -> float:
+    """Since a worker failed: as it said or as its next life found, or since it fell silent without a word."""
+    silent_s = beat.age_s if beat.age_s > FRESH_S and not beat.ended else math.inf
+    return min(silent_s, math.inf if beat.failed_s is None else beat.failed_s)
+
+
+def assignment_check(heartbeats: Sequence[operations.Heartbeat], topic: str, known: set[int]) -> Check:
     """Whether workers hold every partition.
 
     Args:
-        fresh: of workers that reported lately.
+        heartbeats: of all workers.
         topic: the broker's name.
         known: partitions that have a position; a worker makes one for each it is given.
     """
-    held = {each.partition for beat in fresh for each in beat.partitions if each.topic == topic}
+    alive, steady = alive_workers(heartbeats), steady_workers(heartbeats)
+    held = {each.partition for beat in steady for each in beat.partitions if each.topic == topic}
     missing = sorted(known - held)
-    if not fresh:
+    if not alive:
         return Check("partitions", False, f"no worker has reported for {FRESH_S:.0f} s; start `weir worker`")
-    if not held and not missing:
-        return Check("partitions", False, "workers are there, but none holds a partition yet")
+    if held and not missing:
+        return Check("partitions", True, f"all partitions are held: {len(held)} by {len(steady)} worker(s)")
+    if len(steady) < len(alive):
+        return Check("partitions", False, _UNSTEADY)
     if missing:
         return Check("partitions", False, f"partitions {', '.join(map(str, missing))} of {topic} are held by no worker")
-    return Check("partitions", True, f"all partitions are held: {len(held)} by {len(fresh)} worker(s)")
+    return Check("partitions", False, "workers are there, but none holds a partition yet")
+
+
+_UNSTEADY = (
+    f"a worker failed lately, and the ones that began since count once they have run for {STEADY_S:.0f} s;"
+    " if they keep failing, their log says why"
+)
 
 
 def lag_check(fresh: list[operations.Heartbeat], topic: str, max_lag: int) -> Check:

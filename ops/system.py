@@ -15,9 +15,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
+
+import psycopg
 
 from core.postgres import DatabaseRole
 from core.secrets import Vault
@@ -28,7 +31,7 @@ from ops.commands.migrate import login_name
 from ops.connection_file import Connection, State, load_state, save_state, write_connection, write_environment
 from ops.console import Console
 from ops.embedded.folder import take_folder
-from ops.embedded.logins import DATABASE, TOOLS, create_database, create_logins, forget_workers
+from ops.embedded.logins import DATABASE, TOOLS, create_database, create_logins, forget_workers, forgive_workers
 from ops.embedded.ports import pick_port, require_free
 from ops.embedded.postgres import EmbeddedPostgres
 from ops.supervisor import Service, Supervisor, command
@@ -234,6 +237,8 @@ class System:
         """The embedded broker has forgotten everything, its groups too: have the workers begin anew at once."""
         for number in range(1, self._options.workers + 1):
             self._supervisor.restart(f"worker-{number}")
+        with suppress(psycopg.Error):  # without this they count as failed, and /readyz waits until they look steady
+            forgive_workers(self._admin_url())
 
     # --- roles ---
 

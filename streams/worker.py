@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import os
 import signal
 import socket
@@ -34,6 +33,7 @@ from sinks.timescale.partitions import PartitionKeeper
 from sinks.timescale.schema_version import require_schema
 from sinks.timescale.stalled_copies import end_stalled_copies
 from streams.application import build_application
+from streams.heartbeat import Heartbeat
 from streams.intake import Intake
 from streams.live import LiveReadings
 from streams.metering import MeterReadings
@@ -124,11 +124,12 @@ class Worker:
         self, app: faust.App, intake: Intake, live: LiveReadings, pool: Pool, stop: asyncio.Event
     ) -> int:
         assert self._fatal is not None  # noqa: S101 - set by run
+        heartbeat = Heartbeat(pool, self._worker_id, self._started_at)
         background = [asyncio.create_task(self._free_partitions(pool))]
         await app.start()
         background += [
             asyncio.create_task(Relay(pool, self._settings.kafka_bootstrap, self._counters).run()),
-            asyncio.create_task(self._beat(pool, app, intake)),
+            asyncio.create_task(self._beat(heartbeat, app, intake)),
             asyncio.create_task(live.run()),
             asyncio.create_task(_raise_crash(app)),
             asyncio.create_task(RuleWorker(pool, self._clock, self._alerts_topic).run()),
@@ -145,16 +146,18 @@ class Worker:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        await self._stop(app, pool)
+        await self._stop(app, heartbeat, failed=failure is not None)
         if failure is not None:
             log.error("worker.failed", error=repr(failure), exc_info=failure)
         return 0 if failure is None else EXIT_FAILED
 
-    async def _stop(self, app: faust.App, pool: Pool) -> None:
+    async def _stop(self, app: faust.App, heartbeat: Heartbeat, *, failed: bool) -> None:
         try:
+            if failed:  # at once: nobody should take this worker for ready while it stops
+                await heartbeat.end(failed=True)
             await asyncio.wait_for(app.stop(), _STOP_TIMEOUT_S)
-            async with pool.connection(timeout=1.0) as connection:
-                await connection.execute("DELETE FROM weir.worker_heartbeat WHERE worker_id = %s", (self._worker_id,))
+            if not failed:
+                await heartbeat.end(failed=False)
         except Exception as exc:
             log.warning("worker.unclean_stop", error=type(exc).__name__)
 
@@ -192,22 +195,11 @@ class Worker:
                     raise
             await asyncio.sleep(_HEARTBEAT_S)
 
-    async def _beat(self, pool: Pool, app: faust.App, intake: Intake) -> None:
+    async def _beat(self, heartbeat: Heartbeat, app: faust.App, intake: Intake) -> None:
         """Tell /readyz and /metrics about this worker."""
         while True:
             try:
-                async with pool.connection() as connection:
-                    await connection.execute(
-                        "INSERT INTO weir.worker_heartbeat (worker_id, started_at, beat_at, partitions, metrics)"
-                        " VALUES (%s, %s, now(), %s, %s) ON CONFLICT (worker_id) DO UPDATE SET beat_at = now(),"
-                        " started_at = EXCLUDED.started_at, partitions = EXCLUDED.partitions, metrics = EXCLUDED.metrics",
-                        (
-                            self._worker_id,
-                            self._started_at,
-                            json.dumps(intake.lags(app)),
-                            json.dumps(self._counters.as_dict()),
-                        ),
-                    )
+                await heartbeat.beat(intake.lags(app), self._counters.as_dict())
             except Exception as exc:
                 if not is_transient(exc):
                     raise

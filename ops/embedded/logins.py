@@ -52,3 +52,9 @@ def forget_workers(owner_url: str) -> None:
     """Drop the reports of the last run's workers: a fresh one would make the system look ready before it is."""
     with psycopg.connect(owner_url, autocommit=True) as connection:
         connection.execute("DELETE FROM weir.worker_heartbeat")
+
+
+def forgive_workers(owner_url: str) -> None:
+    """Note that the workers were ended on purpose; what they held is kept, as it tells how far a lost log went."""
+    with psycopg.connect(owner_url, autocommit=True, connect_timeout=2) as connection:
+        connection.execute("UPDATE weir.worker_heartbeat SET ended = true, failed_at = NULL")

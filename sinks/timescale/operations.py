@@ -5,6 +5,7 @@ Border: rows out, under the role weir_reader. What is healthy is judged in `api.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,12 +25,25 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a worker last said of itself."""
+    """What a worker last said of itself.
+
+    Attributes:
+        worker_id: its name.
+        age_s: since it said so.
+        partitions: what it held.
+        metrics: its counters.
+        up_s: since it started.
+        ended: it said that it was over.
+        failed_s: since a life under this name ended otherwise than in order, if one did.
+    """
 
     worker_id: str
     age_s: float
     partitions: tuple[Partition, ...]
     metrics: Mapping[str, float]
+    up_s: float = math.inf
+    ended: bool = False
+    failed_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +58,28 @@ class Position:
 async def heartbeats(connection: Connection) -> list[Heartbeat]:
     """Every worker that said anything, by the database's clock."""
     cursor = await connection.execute(
-        "SELECT worker_id, date_part('epoch', clock_timestamp() - beat_at), partitions, metrics"
+        "SELECT worker_id, date_part('epoch', clock_timestamp() - beat_at), partitions, metrics,"
+        " date_part('epoch', clock_timestamp() - started_at), ended, date_part('epoch', clock_timestamp() - failed_at)"
         " FROM weir.worker_heartbeat ORDER BY worker_id"
     )
     return [_heartbeat(*row) for row in await cursor.fetchall()]
 
 
-def _heartbeat(worker_id: str, age_s: float, partitions: list[dict[str, Any]], metrics: dict[str, Any]) -> Heartbeat:
+def _heartbeat(
+    worker_id: str,
+    age_s: float,
+    partitions: list[dict[str, Any]],
+    metrics: dict[str, Any],
+    up_s: float,
+    ended: bool,
+    failed_s: float | None,
+) -> Heartbeat:
     numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
     stands = (
         Partition(str(each["topic"]), int(each["partition"]), int(each["next_offset"]), each.get("end_offset"))
         for each in partitions
     )
-    return Heartbeat(worker_id, age_s, tuple(stands), numbers)
+    return Heartbeat(worker_id, age_s, tuple(stands), numbers, up_s, ended, failed_s)
 
 
 async def positions(connection: Connection) -> list[Position]:

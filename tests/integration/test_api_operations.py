@@ -56,7 +56,8 @@ def beat(database: Database, worker: str, stands: list[tuple[int, int, int]], ag
         for partition, position, end in stands
     ]
     database.query(
-        "INSERT INTO weir.worker_heartbeat VALUES (%s, now(), now() - make_interval(secs => %s), %s, %s)"
+        "INSERT INTO weir.worker_heartbeat (worker_id, started_at, beat_at, partitions, metrics)"
+        " VALUES (%s, now() - interval '1 hour', now() - make_interval(secs => %s), %s, %s)"
         " ON CONFLICT (worker_id) DO UPDATE SET beat_at = EXCLUDED.beat_at, partitions = EXCLUDED.partitions",
         worker,
         age_s,
