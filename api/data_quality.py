@@ -198,7 +198,8 @@ class _GapWalk:
         else:  # other requests go on while a large sensor is looked at
             gaps = await asyncio.to_thread(find_gaps, at_ms, self._declared_ms)
         is_new = gaps[:, 1] >= fresh[0]
-        overlaps = (gaps[:, 1] > self._start_ms) & (gaps[:, 0] < self._end_ms)
+        # An empty interval overlaps with nothing, not even inside a gap.
+        overlaps = (gaps[:, 1] > self._start_ms) & (gaps[:, 0] < self._end_ms) & (self._start_ms < self._end_ms)
         chosen = gaps[is_new & overlaps]
         self.found.gap_count += len(chosen)
         room = MAX_LISTED - len(self.found.gaps)

@@ -62,11 +62,11 @@ def window(start: str | None, end: str | None, now_ms: int) -> tuple[int, int]:
     """The interval `[start, end)` asked for; by default the last 24 h.
 
     Raises:
-        Problem: 422, a time is none, or the interval is empty.
+        Problem: 422, a time is none, or they are in the wrong order; an empty interval is one.
     """
     end_ms = now_ms if end is None else parse_instant(end, "end")
     start_ms = max(end_ms - DAY_MS, rfc3339.MIN_MS) if start is None else parse_instant(start, "start")
-    if start_ms >= end_ms:
-        detail = f"start {rfc3339.format_ms(start_ms)} is not before end {rfc3339.format_ms(end_ms)}"
+    if start_ms > end_ms:
+        detail = f"start {rfc3339.format_ms(start_ms)} is after end {rfc3339.format_ms(end_ms)}"
         raise Problem.invalid(parameter="start", detail=detail)
     return start_ms, end_ms

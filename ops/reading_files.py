@@ -26,6 +26,7 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _OFFSET = re.compile(r"([Zz]|[+-]\d\d:\d\d)$", re.ASCII)
 _DATE_LENGTH = len("2026-11-22")
 _TIME_COLUMNS = ("at", "timestamp")
+_RECORD_FIELD = b'"readings"'
 
 
 class Format(StrEnum):
@@ -125,7 +126,15 @@ class _Object(msgspec.Struct, forbid_unknown_fields=True):
     seq: int = 0
 
 
+class _Record(msgspec.Struct, forbid_unknown_fields=True):
+    """A line in the shape of a Kafka record (INTERFACES §4)."""
+
+    readings: list[msgspec.Raw]
+    sent_at: msgspec.Raw = msgspec.Raw()
+
+
 _decode_object = msgspec.json.Decoder(_Object).decode
+_decode_record = msgspec.json.Decoder(_Record).decode
 
 
 def format_of(file: str, chosen: Format | None) -> Format:
@@ -166,7 +175,10 @@ def csv_readings(
 
 
 def ndjson_readings(stream: Iterable[str], sensor: str | None, times: TimeReading) -> Iterator[FileReading | BadLine]:
-    """Readings of a file with one object `{"at", "value", "sensor"?, "seq"?}` in a line; blank lines mean nothing."""
+    """Readings of a file with one object in a line; blank lines mean nothing.
+
+    An object is a reading, `{"at", "value", "sensor"?, "seq"?}`, or a record of several, `{"readings": […], "sent_at"?}`.
+    """
     return _with_times(_ndjson_lines(stream, sensor), times)
 
 
@@ -217,18 +229,39 @@ def _ndjson_lines(stream: Iterable[str], sensor: str | None) -> Iterator[_Found]
         if not text.strip():
             continue
         try:
-            found = _decode_object(text.encode())
+            encoded = text.encode()
         except UnicodeEncodeError:  # bytes that are no UTF-8 were read as surrogates
             yield BadLine(line, "not UTF-8")
             continue
-        except msgspec.DecodeError as exc:
-            yield BadLine(line, f"not a reading: {exc}")
-            continue
-        name = found.sensor or sensor
-        if name is None:
-            yield BadLine(line, "names no sensor; add one, or pass --sensor NAME")
-        else:
-            yield _Line(line, name, _text_of(found.at), found.value, found.seq)
+        yield from _ndjson_readings(line, encoded, sensor)
+
+
+def _ndjson_readings(line: int, text: bytes, sensor: str | None) -> Iterator[_Found]:
+    """The one reading of a line, or those of the record that it is."""
+    try:
+        yield _ndjson_reading(line, _decode_object(text), sensor)
+    except msgspec.DecodeError as exc:
+        try:
+            readings = _decode_record(text).readings
+        except msgspec.DecodeError as of_record:
+            yield BadLine(line, f"not a reading: {of_record if _RECORD_FIELD in text else exc}")
+            return
+        yield from (_of_record(line, index, reading, sensor) for index, reading in enumerate(readings))
+
+
+def _of_record(line: int, index: int, text: msgspec.Raw, sensor: str | None) -> _Found:
+    try:
+        found = _ndjson_reading(line, _decode_object(text), sensor)
+    except msgspec.DecodeError as exc:
+        found = BadLine(line, f"not a reading: {exc}")
+    return BadLine(line, f"reading {index}: {found.problem}") if isinstance(found, BadLine) else found
+
+
+def _ndjson_reading(line: int, found: _Object, sensor: str | None) -> _Found:
+    name = found.sensor or sensor
+    if name is None:
+        return BadLine(line, "names no sensor; add one, or pass --sensor NAME")
+    return _Line(line, name, _text_of(found.at), found.value, found.seq)
 
 
 def _text_of(at: msgspec.Raw) -> str:

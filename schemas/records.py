@@ -175,10 +175,15 @@ def _judge_each(candidates: Iterable[tuple[int, object]]) -> CarefulRecord:
             judged.readings.append(_judge(candidate))
             judged.indexes.append(index)
         except Rejected as refusal:
-            sensor = candidate.get("sensor") if isinstance(candidate, dict) else None
-            name = sensor if is_valid_name(sensor) else None
+            name = _name_given(candidate)
             judged.refused.append((index, name, refusal.reason, refusal.detail))
     return judged
+
+
+def _name_given(candidate: object) -> str | None:
+    """The sensor's name in what was refused, if it is a valid one."""
+    sensor = candidate.get("sensor") if isinstance(candidate, dict) else getattr(candidate, "sensor", None)
+    return sensor if is_valid_name(sensor) else None
 
 
 def _readings_of(document: object) -> list[object]:

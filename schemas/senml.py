@@ -53,6 +53,18 @@ _REGULAR_LABELS = frozenset(("n", "u", "v", "vs", "vb", "vd", "s", "t", "ut"))
 _EXACT = Context(prec=60, rounding=ROUND_FLOOR, traps=[])
 
 
+class EntryRejected(Rejected):
+    """An entry is no reading.
+
+    Attributes:
+        sensor: the name that it gives, if it gives one.
+    """
+
+    def __init__(self, refusal: Rejected, sensor: str | None) -> None:
+        super().__init__(refusal.reason, refusal.detail)
+        self.sensor = sensor
+
+
 @dataclass(slots=True)
 class _Base:
     """The base fields in force: each holds until an entry sets it again."""
@@ -131,10 +143,12 @@ def _only_sets_the_base(entry: dict[str, object]) -> bool:
 
 
 def _resolve_entry(entry: dict[str, object], base: _Base) -> Resolved | Rejected:
+    name: str | None = None
     try:
-        return {"sensor": _name(entry, base), "value": _value(entry, base), "at": _at_ms(entry, base)}
+        name = _name(entry, base)
+        return {"sensor": name, "value": _value(entry, base), "at": _at_ms(entry, base)}
     except Rejected as refusal:
-        return refusal
+        return EntryRejected(refusal, name)
 
 
 def _name(entry: dict[str, object], base: _Base) -> str:

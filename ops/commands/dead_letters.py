@@ -20,7 +20,7 @@ from rich.table import Table
 from core.clock import now_ms
 from core.postgres import explain_connection_error
 from core.settings import load_settings
-from schemas.errors import Misconfigured, Transient
+from schemas.errors import Misconfigured, Reason, Transient
 from sinks.replay import ReplayReport, open_producer, replay
 from sinks.timescale.dead_letters import (
     DeadLetter,
@@ -65,7 +65,7 @@ def list_command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List what was refused, the newest first."""
-    which = Filter(tenant_id=tenant, device_id=device, reason=reason, since=parse_since(since, now_ms()))
+    which = Filter(tenant_id=tenant, device_id=device, reason=known(reason), since=parse_since(since, now_ms()))
     with _session() as session:
         letters = list_letters(session, which, limit)
     if as_json:
@@ -117,7 +117,7 @@ def replay_command(
         raise Misconfigured(msg)
     settings = load_settings()
     since_time = parse_since(since, now_ms())
-    which = Filter(tuple(ids or ()), tenant, device, reason, since_time, waiting_only=not again)
+    which = Filter(tuple(ids or ()), tenant, device, known(reason), since_time, waiting_only=not again)
     with _session() as session:
         extent = measure(session, which)
         _tell_skipped(session, which, extent)
@@ -139,6 +139,18 @@ def _session() -> Iterator[Session]:
             yield session
         except psycopg.OperationalError as exc:
             raise Transient(explain_connection_error(exc, url)) from exc
+
+
+def known(reason: str | None) -> str | None:
+    """A reason that there is, or none.
+
+    Raises:
+        Misconfigured: nothing is ever refused for it.
+    """
+    if reason is not None and reason not in set(Reason):
+        msg = f"nothing is refused for the reason {reason!r}; the reasons are {', '.join(sorted(Reason))}"
+        raise Misconfigured(msg)
+    return reason
 
 
 def parse_since(text: str | None, now_epoch_ms: int) -> datetime | None:

@@ -103,7 +103,7 @@ class Upload:
         if report.buffered and report.delivered == before:
             reason = self.publisher.stats.last_error or "no broker answered"
             msg = (
-                f"{report.buffered} readings are undelivered: Kafka took nothing for {self.patience_s:g} s ({reason}); "
+                f"{count(report.buffered, 'reading')} not delivered: Kafka took nothing for {self.patience_s:g} s ({reason}); "
                 "start it, or correct --bootstrap or WEIR_KAFKA_BOOTSTRAP, and publish the file again: what is there "
                 "already is recognised"
             )
@@ -127,7 +127,12 @@ class Upload:
     def _show_progress(self) -> None:
         if monotonic_s() >= self._next_progress_s:
             self._next_progress_s = monotonic_s() + _PROGRESS_INTERVAL_S
-            self.say(f"{self.accepted} readings read, {self.publisher.stats.delivered} delivered")
+            self.say(f"{count(self.accepted, 'reading')} read, {self.publisher.stats.delivered} delivered")
+
+
+def count(number: int, noun: str) -> str:
+    """`1 reading`, `2 readings`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def register(app: typer.Typer) -> None:
@@ -165,9 +170,10 @@ def register(app: typer.Typer) -> None:
         finally:
             publisher.close(timeout_s=0)
             stats = publisher.stats
-            print(f"published {stats.delivered} readings in {stats.delivered_records} records", flush=True)
+            done = f"{count(stats.delivered, 'reading')} in {count(stats.delivered_records, 'record')}"
+            print(f"published {done}", flush=True)
         if upload.bad_lines:
-            _say(f"{upload.bad_lines} bad lines were left out")
+            _say(f"{count(upload.bad_lines, 'bad line')} {'was' if upload.bad_lines == 1 else 'were'} left out")
             raise typer.Exit(1)
 
 

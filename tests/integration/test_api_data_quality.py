@@ -289,6 +289,16 @@ class TestPages:
         assert len(first["items"]) == 2  # 2 × 60 are more than 100
         assert len(api.walk("/v1/data-quality", **between(NOON, NOON + DAY))) == 5
 
+    def test_an_empty_range_holds_nothing_not_even_the_gap_around_it(
+        self, api: Client, database: Database, tenant: Tenant
+    ) -> None:
+        sensor_no, _ = add_sensor(database, tenant, "s")
+        add_readings(database, sensor_no, [(NOON, 0, 1.0), (NOON + 10 * MINUTE * 60, 0, 1.0)])
+
+        [item] = api.get("/v1/data-quality", **between(NOON + MINUTE, NOON + MINUTE))["items"]
+
+        assert (item["accepted"], item["gap_count"], item["gaps"]) == (0, 0, [])
+
     def test_a_cursor_continues_its_own_range_only(self, api: Client, database: Database, tenant: Tenant) -> None:
         for n in range(2):
             add_sensor(database, tenant, f"s{n}")

@@ -360,7 +360,7 @@ def test_ndjson_from_a_pipe_with_bad_lines_is_published_without_them(broker: Bro
     result = weir_publish(broker, topic, "-", "--format", "ndjson", "--sensor", "air", stdin="\n".join(lines))
 
     assert result.returncode == 1
-    assert result.stdout == "published 2 readings in 1 records\n"
+    assert result.stdout == "published 2 readings in 1 record\n"
     assert [line.partition(":")[0] for line in result.stderr.splitlines()] == [
         "line 2",
         "line 4",
@@ -380,7 +380,7 @@ def test_a_small_senml_pack_is_sent_byte_for_byte(broker: Broker, topic: str) ->
 
     result = weir_publish(broker, topic, "-", "--format", "senml", stdin=pack)
 
-    assert (result.returncode, result.stdout) == (0, "published 2 readings in 1 records\n")
+    assert (result.returncode, result.stdout) == (0, "published 2 readings in 1 record\n")
     [record] = stored(broker.bootstrap, topic)
     assert record.value == pack.encode()
     assert record.headers["content-type"] == b"application/senml+json"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ops.commands.dead_letters import parse_since, preview
+from ops.commands.dead_letters import known, parse_since, preview
 from schemas.errors import Misconfigured
 
 NOW_MS = 1_795_377_600_000  # 2026-11-22T20:00:00Z
@@ -46,3 +46,9 @@ def test_any_other_text_is_refused(text: str) -> None:
 )
 def test_a_preview_shows_text_or_hexadecimal(content: bytes | None, shown: str) -> None:
     assert preview(content) == shown
+
+
+def test_a_reason_is_one_of_those_that_there_are() -> None:
+    assert (known("unsigned"), known(None)) == ("unsigned", None)
+    with pytest.raises(Misconfigured, match="'unknown'; the reasons are beyond_retention, empty, impossible_time, "):
+        known("unknown")

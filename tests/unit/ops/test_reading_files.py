@@ -164,6 +164,10 @@ class TestNdjson:
             ('{"at": 1, "value": 1e999}', "not a reading"),
             ('{"at": 1, "value": 1, "seq": 1.5}', "not a reading"),
             ('{"at": 1, "value": 1, "unit": "K"}', "unknown field `unit`"),
+            ('{"readings": {}}', "Expected `array`"),
+            ('{"readings": [], "unit": "K"}', "unknown field `unit`"),
+            ('{"readings": [{"at": 1}]}', "reading 0: not a reading: Object missing required field `value`"),
+            ('{"readings": [1]}', "reading 0: not a reading"),
             ('{"at": null, "value": 1}', "not RFC 3339"),
             ('{"at": [1], "value": 1}', "not RFC 3339"),
             ('{"at": "\udcff", "value": 1}', "not UTF-8"),  # a byte that is no UTF-8, as files are opened
@@ -171,6 +175,24 @@ class TestNdjson:
     )
     def test_what_is_wrong_with_a_line_is_said(self, line: str, complaint: str) -> None:
         assert complaint in problem(from_ndjson(line))
+
+    def test_a_line_may_be_a_record_of_several(self) -> None:
+        found = from_ndjson(
+            '{"readings": [{"sensor": "door", "at": "2026-11-22T20:00:00.000Z", "value": 3.8, "seq": 17},'
+            ' {"at": 1, "value": "warm"}, {"at": 1795377600000, "value": 4}], "sent_at": "2026-11-22T20:00:01.000Z"}\n'
+            '{"sensor": "readings", "at": 1795377600000, "value": 5}\n'
+        )
+
+        assert [found[0], *found[2:]] == [
+            FileReading(1, "door", T20_MS, 3.8, 17),
+            FileReading(1, "air", T20_MS, 4.0, 0),
+            FileReading(2, "readings", T20_MS, 5.0, 0),
+        ]
+        assert isinstance(found[1], BadLine)
+        assert found[1].problem.startswith("reading 1: not a reading")
+
+    def test_a_record_without_readings_is_nothing(self) -> None:
+        assert from_ndjson('{"readings": []}') == []
 
     def test_a_line_without_a_sensor_needs_one(self) -> None:
         assert "--sensor" in problem(from_ndjson('{"at": 1, "value": 1}', sensor=None))

@@ -159,6 +159,18 @@ class TestSingleEntryRefused:
     def test_what_is_no_number_in_a_registered_unit(self, fields: dict[str, Any]) -> None:
         assert [refusal.reason for refusal in refused({"n": "a", "t": T} | fields)] == [Reason.INVALID_VALUE]
 
+    @pytest.mark.parametrize(
+        ("fields", "reason"),
+        [
+            ({"vs": "warm"}, Reason.INVALID_VALUE),
+            ({"vb": True}, Reason.INVALID_VALUE),
+            ({"v": 1, "vb": True}, Reason.WRONG_SHAPE),
+            ({"v": 1, "t": 1}, Reason.INVALID_TIME),
+        ],
+    )
+    def test_the_sensor_of_a_refused_entry_is_named(self, fields: dict[str, Any], reason: Reason) -> None:
+        assert refused({"bn": "cellar-", "n": "door", "t": T} | fields) == [Refused(0, 0, "cellar-door", reason)]
+
     @pytest.mark.parametrize("fields", [{}, {"v": 1, "vs": "warm"}, {"v": 1, "vb": True}])
     def test_no_value_or_two(self, fields: dict[str, Any]) -> None:
         assert [refusal.reason for refusal in refused({"n": "a", "t": T} | fields)] == [Reason.WRONG_SHAPE]
