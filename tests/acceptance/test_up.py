@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from ops.embedded.lifeline import ON_LINUX, wait_until
+from ops.embedded.logins import DATABASE
 from ops.embedded.ports import pick_port
 from ops.embedded.recycle import memory_mib
 from tests.acceptance.running import STOP_S, Running, still_running, weir
@@ -36,6 +37,12 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     running.start("--no-demo").wait_until_ready()
     yield running
     running.end()
+
+
+def superuser_url(system: Running) -> str:
+    """For the database of the system."""
+    server = json.loads((system.data_dir / "postgres" / "server.json").read_text())
+    return f"postgresql://postgres:{server['superuser_password']}@127.0.0.1:{server['port']}/{DATABASE}"
 
 
 def test_the_connection_file_holds_what_the_interface_promises(system: Running) -> None:
@@ -64,10 +71,8 @@ def test_the_operator_of_the_connection_file_reads_the_views_of_all_tenants(syst
 
 
 def test_each_role_has_a_database_login_of_its_own(system: Running) -> None:
-    server = json.loads((system.data_dir / "postgres" / "server.json").read_text())
-    url = f"postgresql://postgres:{server['superuser_password']}@127.0.0.1:{server['port']}/postgres"
     others = "SELECT usename FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-    with psycopg.connect(url, autocommit=True) as superuser:
+    with psycopg.connect(superuser_url(system), autocommit=True) as superuser:
         logins = {name for (name,) in superuser.execute(others)}
 
     assert logins == {"weir_reader_login", "weir_writer_login"}  # the API; worker and jobs
@@ -156,6 +161,25 @@ def test_ctrl_c_ends_every_process_and_a_second_start_continues(system: Running)
     assert system.values("kept", DAY) == [4.0]
     # What it takes when the machine does nothing else; three times that when it is busy with other tests.
     assert ready_s < 10.0 or (os.getloadavg()[0] > 2.0 and ready_s < 30.0)
+
+
+def test_everything_acknowledged_is_stored_although_ctrl_c_comes_before_it_is_committed(system: Running) -> None:
+    times = (f"{DAY}T14:{n // 600:02d}:{n // 10 % 60:02d}.{n % 10}00Z" for n in range(20_000))
+    readings = [("drained", at, 5.0) for at in times]
+    stored = "SELECT count(*) FROM readings JOIN weir.sensor USING (tenant_id, sensor_id) WHERE name = 'drained'"
+    with psycopg.connect(superuser_url(system)) as holder:
+        holder.execute("SELECT FROM weir.stream_position FOR UPDATE")  # no worker commits before this lets go
+        for part in (readings[:10_000], readings[10_000:]):
+            assert system.publish(*part) == 202
+        os.killpg(system.process.pid, signal.SIGINT)
+        assert wait_until(lambda: "stopping" in system.log().splitlines(), PATIENCE_S)
+        assert holder.execute(stored).fetchone() == (0,)
+    system.process.wait(STOP_S + 5)
+
+    system.start("--no-demo").wait_until_ready()
+
+    with psycopg.connect(superuser_url(system)) as connection:
+        assert connection.execute(stored).fetchone() == (20_000,)
 
 
 def test_kill_9_leaves_no_process_and_the_next_start_recovers(system: Running) -> None:
