@@ -1,12 +1,15 @@
-"""Making tenants, devices and API keys. Runs under the owner role; the secrets it returns are shown only once."""
+"""Making tenants, users, devices and API keys. Runs under the owner role; the secrets it returns are shown only once."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
 
+import psycopg
+
 from core.postgres import Connection
 from core.secrets import Vault, mint_api_key, mint_device_secret
+from schemas.errors import Misconfigured
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,30 @@ async def create_tenant(connection: Connection, name: str, *, plan: str = "enter
         "INSERT INTO weir.tenant (tenant_id, name, plan) VALUES (%s, %s, %s)", (tenant_id, name, plan)
     )
     return tenant_id
+
+
+async def create_user(
+    connection: Connection, tenant_id: str, *, email: str, role: str, password_hash: str, name: str = ""
+) -> str:
+    """Create a user who may sign in, and return the id.
+
+    Raises:
+        Misconfigured: the tenant does not exist, or the address is somebody's already.
+    """
+    user_id = new_id("usr")
+    try:
+        await connection.execute(
+            "INSERT INTO weir.app_user (user_id, tenant_id, email, name, role, password_hash)"
+            " VALUES (%s, %s, %s, %s, %s, %s)",
+            (user_id, tenant_id, email, name, role, password_hash),
+        )
+    except psycopg.errors.ForeignKeyViolation:
+        msg = f"there is no tenant {tenant_id}; `weir tenant create NAME` makes one and tells its id"
+        raise Misconfigured(msg) from None
+    except psycopg.errors.UniqueViolation:
+        msg = f"{email} is a user's already; an address belongs to one user of the installation, choose another"
+        raise Misconfigured(msg) from None
+    return user_id
 
 
 async def create_device(connection: Connection, vault: Vault, tenant_id: str, name: str) -> DeviceCredentials:

@@ -41,6 +41,8 @@ _COMMANDS = (
     _Command("reconcile", "reconcile", "Print every difference between readings, usage, pushes and Stripe."),
     _Command("rules", "rules", "Test rules: series in, expected alerts out."),
     _Command("dead-letters", "dead_letters", "List, show and replay what was refused."),
+    _Command("tenant", "tenant", "Make tenants."),
+    _Command("user", "user", "Make users who may sign in."),
     _Command("doctor", "doctor", "Check settings, servers, versions, positions and lag; say what to do."),
     _Command("bench", "bench", "Run the benchmarks."),
 )

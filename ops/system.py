@@ -217,9 +217,10 @@ class System:
 
     async def _bring_tenants(self) -> None:
         owner_url = self._url(login_name(DatabaseRole.OWNER))
+        vault = Vault.from_secret(self._secret_key)
         if not await demo.still_there(owner_url, self._state.tenants):
-            tenants = await demo.make(owner_url, Vault.from_secret(self._secret_key))
-            self._remember(replace(self._state, tenants=tenants))
+            self._remember(replace(self._state, tenants=await demo.make(owner_url, vault)))
+        await demo.open_doors(owner_url, vault, self._state.tenants)
         if self._options.demo:
             await demo.furnish(owner_url, self._state.tenants)
 
