@@ -147,9 +147,11 @@ class UserTokens:
         user = self._recent.get(claims.session_id)
         if user is None:
             user = await sessions.find_session(self._pool, claims.session_id)
-            if user is None or user.user_id != claims.user_id:
+            if user is None:
                 return None
             self._recent.put(claims.session_id, user)
+        if user.user_id != claims.user_id:
+            return None
         permissions = permissions_of_role(user.role)
         return Principal(
             user.tenant_id, user.user_id, permissions, user.role, claims.session_id, float(claims.expires_at_s)

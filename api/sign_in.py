@@ -65,7 +65,7 @@ Address = Annotated[str, Depends(address_of)]
 async def login(services: ServicesOfApp, address: Address, body: Body) -> Response:
     """Gives an access token for 15 minutes, and a refresh token to get the next one with."""
     require_known(body, "email", "password")
-    email, password = fields.text(body, "email"), fields.text(body, "password")
+    email, password = fields.text(body, "email"), fields.text(body, "password", empty=True)
     limit_tries(services, address, email)
     found = await sessions.find_login(services.pool, email)
     known = found.password_hash if found is not None else None
@@ -128,7 +128,7 @@ async def change_password(services: ServicesOfApp, principal: Anyone, address: A
     """Sets a new password; the user's other sessions end."""
     require_known(body, "old_password", "new_password")
     session_id = _session_of(principal)
-    old, new = fields.text(body, "old_password"), fields.new_password(body, "new_password")
+    old, new = fields.text(body, "old_password", empty=True), fields.new_password(body, "new_password")
     async with tenant_transaction(services.pool, principal.tenant_id) as connection:
         user = await users.find_user(connection, principal.subject)
     email = "" if user is None else user.email

@@ -173,14 +173,14 @@ def every_second(task: TaskName, *, exclusive: bool = True) -> Scheduled:
     return Scheduled(task, "* * * * * *", Queue.MAINTENANCE, "so that the test is quick", exclusive)
 
 
-def run_task(database: Database, task: TaskName, now_ms: Callable[[], int] = clock.now_ms) -> None:
+def run_task(database: Database, task: TaskName, now_ms: Callable[[], int] = clock.now_ms, **args: object) -> None:
     """One run of a task as a worker would do it, without a worker."""
 
     async def go() -> None:
         connector = QueueConnector(database.writer_url, size=2)
         app, queue = build_app(connector, TASKS, (), strategies(TASKS, now_ms, lambda: 0.0))
         async with open_pool(database.writer_url, DatabaseRole.WRITER) as pool, app.open_async():
-            await TASKS[task].run(Resources(pool, database.engine, now_ms, queue, stalled_after_s=30.0))
+            await TASKS[task].run(Resources(pool, database.engine, now_ms, queue, stalled_after_s=30.0), **args)
 
     asyncio.run(go())
 

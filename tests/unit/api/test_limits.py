@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from api.limits import TokenBuckets
+import pytest
+
+from api.limits import SignInLimits, TokenBuckets, network_of
 
 
 class Turned:
@@ -60,3 +62,40 @@ class TestTokenBuckets:
         buckets.take("new")  # the third key: `idle` is full again and goes
 
         assert buckets.take("busy") > 0
+
+
+class TestSignInLimits:
+    def test_failures_with_one_address_are_bounded_however_it_is_written_and_wherever_they_come_from(self) -> None:
+        clock = Turned()
+        limits = SignInLimits(per_email=2, per_address=60, monotonic_s=clock)
+
+        assert [limits.take(f"10.0.0.{n}", "Anna@b.example") for n in range(2)] == [0.0, 0.0]
+        assert limits.take("10.0.0.9", "anna@B.example") == pytest.approx(30)  # 2 a minute
+        assert limits.take("10.0.0.9", "ben@b.example") == 0.0
+        clock.now_s += 30
+        assert limits.take("10.0.0.9", "anna@b.example") == 0.0
+
+    def test_failures_from_one_machine_are_bounded_whomever_they_are_for(self) -> None:
+        limits = SignInLimits(per_email=10, per_address=3, monotonic_s=Turned())
+
+        waits = [limits.take("10.0.0.1", f"user{n}@b.example") for n in range(4)]
+        assert waits == [0.0, 0.0, 0.0, pytest.approx(20)]  # 3 a minute
+        assert limits.take("10.0.0.2", "user0@b.example") == 0.0
+
+    def test_what_succeeds_does_not_count(self) -> None:
+        limits = SignInLimits(per_email=2, per_address=2, monotonic_s=Turned())
+        for _ in range(100):
+            assert limits.take("10.0.0.1", "anna@b.example") == 0.0
+            limits.give_back("10.0.0.1", "Anna@b.example")
+
+    @pytest.mark.parametrize(
+        ("address", "network"),
+        [
+            ("192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+            ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+            ("", ""),
+        ],
+    )
+    def test_one_person_has_many_addresses_of_ipv6(self, address: str, network: str) -> None:
+        assert network_of(address) == network

@@ -1,0 +1,422 @@
+"""Users, invitations, password resets, API keys and the audit log, over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from api import people_models
+from core.secrets import is_well_formed_api_key
+from core.tasks import TaskName
+from ops.embedded.postgres import EmbeddedPostgres
+from sinks.timescale.migrate import Engine
+from tests.integration.api_scene import Client, api_settings, client, new_tenant, serving, shown
+from tests.integration.job_scene import run_task
+from tests.integration.people_scene import (
+    PASSWORD,
+    Person,
+    as_person,
+    mailed_token,
+    new_address,
+    new_person,
+    post,
+    sign_in,
+)
+from tests.integration.servers import Database, Tenant, fresh_database, wait_until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
+    with fresh_database(postgres.superuser_url, engine) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def url(database: Database) -> Iterator[str]:
+    settings = api_settings(database.reader_url, sign_in_failures_per_address=10_000)
+    with serving(settings) as url:
+        yield url
+
+
+@pytest.fixture
+def tenant(database: Database) -> Tenant:
+    return new_tenant(database)
+
+
+@pytest.fixture
+def owner(url: str, tenant: Tenant) -> Person:
+    return new_person(url, tenant.api_key, "owner")
+
+
+def send(api: Client, method: str, path: str, body: Any, status: int) -> Any:
+    response = api.http.request(method, path, json=body)
+    assert response.status_code == status, response.text
+    return response.json() if response.content else None
+
+
+def key_holds(url: str, api_key: str) -> bool:
+    with client(url, api_key) as api:
+        return bool(api.http.get("/v1/auth/me").status_code == 200)
+
+
+class TestUsers:
+    def test_a_user_is_made_read_changed_listed_and_removed(self, url: str, owner: Person) -> None:
+        email = new_address()
+        with as_person(url, owner) as api:
+            made = post(api, "/v1/users", {"email": email, "role": "staff", "name": "Ben", "password": PASSWORD}, 201)
+            assert people_models.User.model_validate(made)
+            assert (made["email"], made["name"], made["role"], made["active"]) == (email, "Ben", "staff", True)
+            path = f"/v1/users/{made['user_id']}"
+            assert api.get(path) == made
+            changed = send(api, "PATCH", path, {"name": "Benno", "role": "viewer"}, 200)
+            assert (changed["name"], changed["role"]) == ("Benno", "viewer")
+            assert {each["user_id"] for each in api.walk("/v1/users", limit=1)} == {owner.user_id, made["user_id"]}
+            send(api, "DELETE", path, None, 204)
+            api.get(path, status=404)
+            sign_in(url, email, status=401)
+
+    def test_an_address_is_one_users_in_the_installation_however_it_is_written(
+        self, url: str, owner: Person, database: Database
+    ) -> None:
+        theirs = new_person(url, new_tenant(database).api_key, "owner")
+        with as_person(url, owner) as api:
+            answers = [
+                post(api, "/v1/users", {"email": email.upper(), "role": "staff"}, 409)
+                for email in (owner.email, theirs.email)
+            ]
+        assert {answer["code"] for answer in answers} == {"email_taken"}
+        # The same sentence for both: that an address is somebody's is all that can be learnt, not whose.
+        assert len({answer["detail"] for answer in answers}) == 1
+
+    @pytest.mark.parametrize(
+        ("body", "parameter"),
+        [
+            ({"role": "staff"}, "email"),
+            ({"email": "nobody", "role": "staff"}, "email"),
+            ({"email": "a@b.example"}, "role"),
+            ({"email": "a@b.example", "role": "king"}, "role"),
+            ({"email": "a@b.example", "role": "staff", "password": "short"}, "password"),
+            ({"email": "a@b.example", "role": "staff", "name": "x" * 201}, "name"),
+            ({"email": "a@b.example", "role": "staff", "name": "a\0b"}, "name"),
+            ({"email": "a@b.example", "role": "staff", "tenant_id": "ten_x"}, "tenant_id"),
+            ({"email": "a@b.example", "role": ["staff"]}, "role"),
+        ],
+        ids=["no email", "email", "no role", "role", "password", "name", "NUL", "tenant", "list"],
+    )
+    def test_what_is_wrong_with_a_user_is_said(self, url: str, owner: Person, body: Any, parameter: str) -> None:
+        with as_person(url, owner) as api:
+            answer = post(api, "/v1/users", body, 422)
+        assert answer["errors"][0]["parameter"] == parameter
+        assert "short" not in json.dumps(answer)
+
+    def test_the_last_owner_is_neither_removed_nor_made_less(self, url: str, tenant: Tenant, owner: Person) -> None:
+        path = f"/v1/users/{owner.user_id}"
+        with client(url, tenant.api_key) as api:
+            # Somebody who never set a password cannot take over.
+            post(api, "/v1/users", {"email": new_address(), "role": "owner"}, 201)
+            assert send(api, "DELETE", path, None, 409)["code"] == "last_owner"
+            assert send(api, "PATCH", path, {"role": "manager"}, 409)["code"] == "last_owner"
+            assert send(api, "PATCH", path, {"role": "owner", "name": "Still"}, 200)["name"] == "Still"
+            new_person(url, tenant.api_key, "owner")
+            send(api, "PATCH", path, {"role": "manager"}, 200)
+
+    def test_of_two_owners_who_leave_at_once_one_stays(self, url: str, tenant: Tenant, owner: Person) -> None:
+        for _ in range(5):
+            other = new_person(url, tenant.api_key, "owner")
+            with client(url, tenant.api_key) as api, ThreadPoolExecutor(2) as threads:
+                people = [each["user_id"] for each in api.walk("/v1/users") if each["role"] == "owner"]
+                assert len(people) == 2
+                answers = list(threads.map(lambda one: self.leave(url, tenant, one), people))
+                assert sorted(answers) == [204, 409]
+                assert other.user_id in people
+
+    def leave(self, url: str, tenant: Tenant, user_id: str) -> int:
+        with client(url, tenant.api_key) as api:
+            return int(api.http.delete(f"/v1/users/{user_id}").status_code)
+
+    def test_a_manager_neither_makes_nor_touches_an_owner(self, url: str, tenant: Tenant, owner: Person) -> None:
+        manager = new_person(url, tenant.api_key, "manager")
+        with as_person(url, manager) as api:
+            for answer in (
+                post(api, "/v1/users", {"email": new_address(), "role": "owner"}, 403),
+                post(api, "/v1/auth/invitations", {"email": new_address(), "role": "owner"}, 403),
+                send(api, "PATCH", f"/v1/users/{owner.user_id}", {"name": "x"}, 403),
+                send(api, "DELETE", f"/v1/users/{owner.user_id}", None, 403),
+                send(api, "PATCH", f"/v1/users/{manager.user_id}", {"role": "owner"}, 403),
+                post(api, "/v1/api-keys", {"name": "x", "scopes": ["admin"]}, 403),
+            ):
+                assert answer["code"] == "beyond_own_role"
+            staff = post(api, "/v1/users", {"email": new_address(), "role": "staff"}, 201)
+            send(api, "PATCH", f"/v1/users/{staff['user_id']}", {"role": "manager"}, 200)
+
+
+class TestInvitations:
+    def test_an_invited_person_sets_a_password_and_is_signed_in(
+        self, url: str, owner: Person, database: Database
+    ) -> None:
+        email = new_address()
+        with as_person(url, owner) as api:
+            made = post(api, "/v1/auth/invitations", {"email": email, "role": "viewer", "name": "Vi"}, 201)
+            assert people_models.Invitation.model_validate(made)
+            assert made["invited_by"] == owner.user_id
+            assert api.walk("/v1/auth/invitations") == [made]
+        token = mailed_token(database, email, "invitation")
+        with client(url, None) as nobody:
+            body = {"token": token, "password": PASSWORD}
+            tokens = post(nobody, "/v1/auth/invitations/accept", body, 200)
+            assert post(nobody, "/v1/auth/invitations/accept", body, 422)["errors"][0]["parameter"] == "token"
+        with client(url, tokens["access_token"]) as api:
+            me = api.get("/v1/auth/me")
+        assert (me["email"], me["name"], me["role"]) == (email, "Vi", "viewer")
+        with as_person(url, owner) as api:
+            assert api.walk("/v1/auth/invitations") == []
+        sign_in(url, email)
+
+    @pytest.mark.parametrize("how", ["revoked", "expired"])
+    def test_what_is_over_opens_nothing(self, url: str, owner: Person, database: Database, how: str) -> None:
+        email = new_address()
+        with as_person(url, owner) as api:
+            made = post(api, "/v1/auth/invitations", {"email": email, "role": "viewer"}, 201)
+            if how == "revoked":
+                send(api, "DELETE", f"/v1/auth/invitations/{made['invitation_id']}", None, 204)
+            else:
+                database.query("UPDATE weir.invitation SET expires_at = now() WHERE email = %s", email)
+            send(api, "DELETE", f"/v1/auth/invitations/{made['invitation_id']}", None, 404)
+        body = {"token": mailed_token(database, email, "invitation"), "password": PASSWORD}
+        with client(url, None) as nobody:
+            post(nobody, "/v1/auth/invitations/accept", body, 422)
+
+    def test_inviting_says_nothing_of_other_tenants_and_accepting_meets_the_taken_address(
+        self, url: str, owner: Person, database: Database
+    ) -> None:
+        theirs = new_person(url, new_tenant(database).api_key, "owner")
+        with as_person(url, owner) as api:
+            post(api, "/v1/auth/invitations", {"email": owner.email.upper(), "role": "viewer"}, 409)
+            post(api, "/v1/auth/invitations", {"email": theirs.email, "role": "viewer"}, 201)
+        body = {"token": mailed_token(database, theirs.email, "invitation"), "password": "a better password"}
+        with client(url, None) as nobody:
+            assert post(nobody, "/v1/auth/invitations/accept", body, 409)["code"] == "email_taken"
+        sign_in(url, theirs.email)
+
+
+class TestPasswordReset:
+    def ask(self, url: str, database: Database, email: str) -> str:
+        before = mailed_token(database, email, "password_reset")
+        with client(url, None) as nobody:
+            assert post(nobody, "/v1/auth/password-reset", {"email": email}, 202) == {"status": "accepted"}
+        return str(
+            wait_until(
+                lambda: (token := mailed_token(database, email, "password_reset")) != before and token,
+                60,
+                "the message",
+            )
+        )
+
+    def confirm(self, url: str, token: str, password: str, status: int) -> None:
+        with client(url, None) as nobody:
+            post(nobody, "/v1/auth/password-reset/confirm", {"token": token, "password": password}, status)
+
+    def test_it_sets_the_password_once_and_ends_every_session(
+        self, url: str, owner: Person, database: Database
+    ) -> None:
+        earlier, token = self.ask(url, database, owner.email), self.ask(url, database, owner.email)
+        self.confirm(url, token, "short", 422)
+        self.confirm(url, token, "a better password", 204)
+        for used in (token, earlier):
+            self.confirm(url, used, "an even better password", 422)
+        sign_in(url, owner.email, status=401)
+        sign_in(url, owner.email, "a better password")
+        with client(url, None) as nobody:
+            post(nobody, "/v1/auth/refresh", {"refresh_token": owner.refresh_token}, 401)
+
+    def test_of_many_who_use_it_at_once_one_gets_in(self, url: str, owner: Person, database: Database) -> None:
+        token = self.ask(url, database, owner.email)
+
+        def use(number: int) -> int:
+            body = {"token": token, "password": f"a better password {number}"}
+            with client(url, None) as nobody:
+                return int(nobody.http.post("/v1/auth/password-reset/confirm", json=body).status_code)
+
+        with ThreadPoolExecutor(4) as threads:
+            assert sorted(threads.map(use, range(4))) == [204, 422, 422, 422]
+
+    def test_it_is_good_for_an_hour(self, url: str, owner: Person, database: Database) -> None:
+        token = self.ask(url, database, owner.email)
+        ((left,),) = database.query(
+            "UPDATE weir.password_reset SET expires_at = now() WHERE user_id = %s RETURNING"
+            " (SELECT r.expires_at - r.created_at FROM weir.password_reset r WHERE r.digest = password_reset.digest)",
+            owner.user_id,
+        )
+        assert left == timedelta(hours=1)
+        self.confirm(url, token, "a better password", 422)
+
+    def test_an_unknown_address_is_answered_alike_and_nothing_is_sent(
+        self, url: str, owner: Person, database: Database
+    ) -> None:
+        email = new_address()
+        with client(url, None) as nobody:
+            assert post(nobody, "/v1/auth/password-reset", {"email": email}, 202) == {"status": "accepted"}
+        self.ask(url, database, owner.email)  # what was asked for before has been looked at by then
+        assert mailed_token(database, email, "password_reset") is None
+
+    def test_a_user_without_a_password_sets_the_first_one(self, url: str, owner: Person, database: Database) -> None:
+        email = new_address()
+        with as_person(url, owner) as api:
+            user = post(api, "/v1/users", {"email": email, "role": "staff"}, 201)
+            assert user["active"] is False
+            self.confirm(url, str(mailed_token(database, email, "welcome")), PASSWORD, 204)
+            assert api.get(f"/v1/users/{user['user_id']}")["active"] is True
+        sign_in(url, email)
+
+    def test_a_message_waits_as_a_job_and_holds_no_token_in_clear(
+        self, url: str, owner: Person, database: Database
+    ) -> None:
+        token = self.ask(url, database, owner.email)
+        ((message_id, sealed),) = database.query(
+            "SELECT message_id, sealed FROM weir.outgoing_message WHERE recipient = %s", owner.email
+        )
+        assert token.encode() not in bytes(sealed)
+        ((task, queue, arguments),) = database.query(
+            "SELECT task_name, queue_name, args::text FROM weir_jobs.procrastinate_jobs WHERE args ->> 'message_id' = %s",
+            message_id,
+        )
+        assert (task, queue) == ("send_message", "messages")
+        assert token not in arguments
+        run_task(database, TaskName.SEND_MESSAGE, **json.loads(arguments))
+        assert database.query("SELECT state FROM weir.outgoing_message WHERE message_id = %s", message_id) == [
+            ("held",)
+        ]
+
+
+class TestApiKeys:
+    def test_a_key_is_shown_once_and_works(self, url: str, owner: Person) -> None:
+        with as_person(url, owner) as api:
+            made = post(api, "/v1/api-keys", {"name": "reports", "scopes": ["read"]}, 201)
+            assert people_models.CreatedApiKey.model_validate(made)
+            listed = [each for each in api.walk("/v1/api-keys", limit=1) if each["api_key_id"] == made["api_key_id"]]
+        assert is_well_formed_api_key(made["api_key"])
+        assert made["last_four"] == made["api_key"][-4:]
+        assert listed == [{name: value for name, value in made.items() if name != "api_key"}]
+        with client(url, made["api_key"]) as key:
+            key.get("/v1/sensors")
+            send(key, "POST", "/v1/rules", {}, 403)
+            key.get("/v1/users", status=403)
+
+    @pytest.mark.parametrize(
+        ("body", "parameter"),
+        [
+            ({"scopes": ["read"]}, "name"),
+            ({"name": "x"}, "scopes"),
+            ({"name": "x", "scopes": []}, "scopes"),
+            ({"name": "x", "scopes": ["read", "everything"]}, "scopes"),
+            ({"name": "x", "scopes": "read"}, "scopes"),
+            ({"name": "x", "scopes": [1]}, "scopes"),
+            ({"name": "x", "scopes": ["read"], "expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
+            ({"name": "x", "scopes": ["read"], "expires_at": "tomorrow"}, "expires_at"),
+        ],
+        ids=["no name", "no scopes", "empty", "unknown", "text", "number", "past", "no time"],
+    )
+    def test_what_is_wrong_with_a_key_is_said(self, url: str, owner: Person, body: Any, parameter: str) -> None:
+        with as_person(url, owner) as api:
+            assert post(api, "/v1/api-keys", body, 422)["errors"][0]["parameter"] == parameter
+
+    def test_a_rotated_key_holds_for_the_overlap_beside_its_successor(
+        self, url: str, owner: Person, database: Database
+    ) -> None:
+        with as_person(url, owner) as api:
+            old = post(api, "/v1/api-keys", {"name": "x", "scopes": ["read", "write"]}, 201)
+            path = f"/v1/api-keys/{old['api_key_id']}"
+            send(api, "POST", f"{path}/rotate", {"overlap": "31d"}, 422)
+            new = send(api, "POST", f"{path}/rotate", {"overlap": "1h"}, 201)
+            assert people_models.RotatedApiKey.model_validate(new)
+            assert (new["replaces"], new["scopes"], new["expires_at"]) == (old["api_key_id"], ["read", "write"], None)
+            assert api.get(path)["expires_at"] == new["replaced_until"]
+            assert key_holds(url, old["api_key"])
+            assert key_holds(url, new["api_key"])
+            # Rotating once more never lengthens a key's life.
+            again = send(api, "POST", f"{path}/rotate", {"overlap": "2h"}, 201)
+            assert again["replaced_until"] == new["replaced_until"]
+            send(api, "POST", f"{path}/rotate", {"overlap": "0s"}, 201)
+        wait_until(lambda: not key_holds(url, old["api_key"]), 60, "the end of the old key")
+        assert key_holds(url, new["api_key"])
+        with as_person(url, owner) as api:
+            api.get(path, status=404)
+
+    def test_a_changed_key_does_what_it_may_within_seconds(self, url: str, owner: Person) -> None:
+        with as_person(url, owner) as api:
+            made = post(api, "/v1/api-keys", {"name": "x", "scopes": ["read", "write"]}, 201)
+            path = f"/v1/api-keys/{made['api_key_id']}"
+            soon = shown(datetime.now(UTC) + timedelta(days=1))
+            changed = send(api, "PATCH", path, {"name": "y", "scopes": ["write"], "expires_at": soon}, 200)
+            assert (changed["name"], changed["scopes"], changed["expires_at"]) == ("y", ["write"], soon)
+            assert send(api, "PATCH", path, {"expires_at": None}, 200)["expires_at"] is None
+        with client(url, made["api_key"]) as key:
+            wait_until(lambda: key.http.get("/v1/sensors").status_code == 403, 60, "the narrower scope")
+
+    def test_a_revoked_key_ends_within_seconds_and_is_gone(self, url: str, owner: Person) -> None:
+        with as_person(url, owner) as api:
+            made = post(api, "/v1/api-keys", {"name": "x", "scopes": ["read"]}, 201)
+            assert key_holds(url, made["api_key"])
+            path = f"/v1/api-keys/{made['api_key_id']}"
+            send(api, "DELETE", path, None, 204)
+            send(api, "DELETE", path, None, 404)
+            api.get(path, status=404)
+        wait_until(lambda: not key_holds(url, made["api_key"]), 60, "the revocation")
+
+
+class TestAudit:
+    def test_it_tells_who_changed_what_from_what_to_what_newest_first(
+        self, url: str, tenant: Tenant, owner: Person
+    ) -> None:
+        with as_person(url, owner) as api:
+            user = post(api, "/v1/users", {"email": new_address(), "role": "staff", "password": PASSWORD}, 201)
+            send(api, "PATCH", f"/v1/users/{user['user_id']}", {"role": "viewer"}, 200)
+            send(api, "DELETE", f"/v1/users/{user['user_id']}", None, 204)
+            entries = api.walk("/v1/audit", subject_id=user["user_id"], limit=1)
+            for entry in entries:
+                assert people_models.AuditEntry.model_validate(entry)
+            assert [(entry["action"], entry["actor"]) for entry in entries] == [
+                ("removed", owner.user_id),
+                ("changed", owner.user_id),
+                ("created", owner.user_id),
+            ]
+            assert entries[1]["changes"] == {"role": {"from": "staff", "to": "viewer"}}
+            assert entries[2]["changes"]["password_hash"] == "secret"
+            assert [each["actor"] for each in api.walk("/v1/audit", kind="organization")] == ["system"]
+            assert api.walk("/v1/audit", end=entries[2]["at"], actor=owner.user_id, kind="user") == []
+            api.get("/v1/audit", cursor="x", status=422)
+        with client(url, tenant.api_key) as api:
+            by_key = {
+                entry["subject_id"] for entry in api.walk("/v1/audit", kind="user") if entry["actor"].startswith("key_")
+            }
+        assert by_key == {owner.user_id}
+
+    def test_rules_and_their_deletion_are_in_it(self, url: str, owner: Person) -> None:
+        rule = {"name": "warm", "severity": "minor", "condition": {"type": "threshold", "above": 8.0}}
+        with as_person(url, owner) as api:
+            made = post(api, "/v1/rules", rule, 201)
+            send(api, "PATCH", f"/v1/rules/{made['rule_id']}", {"severity": "major"}, 200)
+            send(api, "DELETE", f"/v1/rules/{made['rule_id']}", None, 204)
+            entries = api.walk("/v1/audit", subject_id=made["rule_id"])
+        assert [entry["action"] for entry in entries] == ["removed", "changed", "created"]
+        assert entries[1]["changes"]["document"]["from"]["severity"] == "minor"
+        assert entries[1]["changes"]["document"]["to"]["severity"] == "major"
+
+    @pytest.mark.parametrize(
+        "statement",
+        ["UPDATE weir.audit_entry SET actor = 'x'", "DELETE FROM weir.audit_entry", "TRUNCATE weir.audit_entry"],
+    )
+    def test_nobody_changes_it_the_owner_included(self, database: Database, tenant: Tenant, statement: str) -> None:
+        for url, role in ((database.admin_url, "none"), (database.owner_url, "weir_owner")):
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(f"SET ROLE {role}".encode())
+                with pytest.raises(psycopg.errors.InsufficientPrivilege, match=r"weir\.audit_entry only grows"):
+                    connection.execute(statement.encode())
