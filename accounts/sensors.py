@@ -7,6 +7,7 @@ workers judge stored readings again (`weir.place_work`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, LiteralString
 
@@ -18,6 +19,28 @@ _CHANGES: Final[dict[str, LiteralString]] = {
     "expected_interval_ms": "UPDATE weir.sensor SET expected_interval_ms = %s WHERE sensor_id = %s",
     "archived": "UPDATE weir.sensor SET archived_at = CASE WHEN %s THEN coalesce(archived_at, now()) END WHERE sensor_id = %s",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where a sensor was in [effective_from, effective_to); None: until now."""
+
+    effective_from: datetime
+    effective_to: datetime | None
+    unit_id: str | None
+    site_id: str | None
+
+
+async def list_assignments(
+    connection: Connection, sensor_no: int, after: datetime | None, limit: int
+) -> list[Assignment]:
+    """Where a sensor was, oldest first, from the one after that moment on."""
+    cursor = await connection.execute(
+        "SELECT * FROM (SELECT effective_from, lead(effective_from) OVER (ORDER BY effective_from), unit_id, site_id"
+        " FROM weir.sensor_assignment WHERE sensor_no = %s) a WHERE effective_from > %s ORDER BY effective_from LIMIT %s",
+        (sensor_no, after or "-infinity", limit),
+    )
+    return [Assignment(*row) for row in await cursor.fetchall()]
 
 
 async def change_sensor(connection: Connection, sensor_id: str, changes: Mapping[str, object]) -> None:

@@ -51,6 +51,22 @@ class DevicePage(Model):
     next: str | None
 
 
+class Assignment(Model):
+    """Where a sensor was for a while."""
+
+    effective_from: str
+    effective_to: str | None = Field(None, description="null: it is there")
+    unit_id: str | None = None
+    site_id: str | None = None
+
+
+class AssignmentPage(Model):
+    """Where a sensor was, oldest first."""
+
+    items: list[Assignment]
+    next: str | None = None
+
+
 class Organization(Model):
     """The tenant."""
 
@@ -105,6 +121,12 @@ _ORGANIZATION: Final = {
     "plan": "enterprise",
     "created_at": "2026-11-01T08:00:00.000Z",
 }
+_NOW: Final = {"effective_from": "2026-11-20T09:00:00.000Z", "unit_id": "uni_c41f88", "site_id": "sit_7d20c9"}
+_BEFORE: Final = {
+    "effective_from": "2026-11-01T00:00:00.000Z",
+    "effective_to": "2026-11-20T09:00:00.000Z",
+    "site_id": "sit_7d20c9",
+}
 _READ: Final = problems(401, 403, 422, 429, 503)
 _READ_ONE: Final = _READ | problems(404)
 _WRITE: Final = _READ | problems(400, 413)
@@ -134,4 +156,8 @@ SENSOR_CHANGED: Final[Responses] = {
     200: answer(Sensor, "The sensor as it is now.", sensor=SENSOR_EXAMPLE),
     **_WRITE,
     **problems(404, 409),
+}
+ASSIGNMENTS_FOUND: Final[Responses] = {
+    200: answer(AssignmentPage, "A page of assignments.", page={"items": [_BEFORE, _NOW], "next": NEXT_EXAMPLE}),
+    **_READ_ONE,
 }

@@ -1,27 +1,31 @@
-"""`PATCH /v1/sensors/{sensor_id}`: what a sensor measures in, how often, and where it is since when."""
+"""`PATCH /v1/sensors/{sensor_id}`: what a sensor measures in, how often, and where it is since when; and where it was."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from accounts import place_fields, sensors
+from accounts.sensors import Assignment
 from api.auth import Principal, Require
 from api.bodies import Body, described, require_known
-from api.device_models import SENSOR_CHANGE, SENSOR_CHANGED, SENSOR_SCHEMA
+from api.device_models import ASSIGNMENTS_FOUND, SENSOR_CHANGE, SENSOR_CHANGED, SENSOR_SCHEMA
 from api.errors import Problem
-from api.place_bodies import answer, changing, checked, is_archived, moment
+from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
+from api.place_bodies import Paging, answer, changing, checked, instant, is_archived, moment
 from api.sensors import SensorId, ServicesOfApp, require_sensor, sensor_item
 from api.sites import require_open_site
 from api.units import require_unit
-from core.postgres import Connection
+from core.postgres import Connection, tenant_transaction
 from sinks.timescale.reader import SensorRow
 
 router = APIRouter(prefix="/v1/sensors", tags=["sensors"])
 
+Reader = Annotated[Principal, Depends(Require("sensors:read"))]
 Writer = Annotated[Principal, Depends(Require("sensors:write"))]
 
 _FIELDS: Final = ("unit", "expected_interval", "unit_id", "site_id", "effective_from", "archived")
@@ -53,6 +57,35 @@ async def change_sensor(services: ServicesOfApp, principal: Writer, sensor_id: S
         await sensors.change_sensor(connection, sensor_id, changes)
         row = await require_sensor(connection, sensor_id)
     return answer(sensor_item(row, services.clock.now_ms()))
+
+
+@router.get(
+    "/{sensor_id}/assignments", summary="Read where a sensor was", responses=ASSIGNMENTS_FOUND, response_class=Response
+)
+async def list_assignments(
+    services: ServicesOfApp,
+    principal: Reader,
+    sensor_id: SensorId,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> Response:
+    """Units and sites, oldest first; before the first one it was nowhere."""
+    page = Paging.begin(Cursors(services.vault, "assignments"), principal.tenant_id, [sensor_id], cursor, limit)
+    after = datetime.fromisoformat(page.after) if page.after else None
+    async with tenant_transaction(services.pool, principal.tenant_id) as connection:
+        row = await require_sensor(connection, sensor_id)
+        found = await sensors.list_assignments(connection, row.sensor_no, after, limit + 1)
+    items = [_shown(one) for one in found]
+    return answer({"items": items[:limit], "next": page.following([str(one["effective_from"]) for one in items])})
+
+
+def _shown(assignment: Assignment) -> dict[str, object]:
+    return {
+        "effective_from": instant(assignment.effective_from),
+        "effective_to": instant(assignment.effective_to),
+        "unit_id": assignment.unit_id,
+        "site_id": assignment.site_id,
+    }
 
 
 def _changes(body: Mapping[str, Any]) -> dict[str, object]:

@@ -262,6 +262,28 @@ class TestSensors:
             sensor,
         ) == [(since, None, unit_id, home, since)]
 
+    def test_where_it_was_is_told_oldest_first(
+        self, api: Client, stranger: Client, sensor: str, places: tuple[str, str, str]
+    ) -> None:
+        home, away, unit_id = places
+        path = f"/v1/sensors/{sensor}/assignments"
+        days = [shown(NOW - timedelta(days=n)) for n in (9, 6, 3)]
+        assert api.get(path) == {"items": [], "next": None}
+        self.change(api, sensor, unit_id=unit_id, effective_from=days[0])
+        self.change(api, sensor, unit_id=None, effective_from=days[2])
+        send(api, "PATCH", f"/v1/units/{unit_id}", {"site_id": away, "effective_from": days[1]})
+
+        found = api.walk(path, limit=1)
+
+        for one in found:
+            device_models.Assignment.model_validate(one)
+        assert [tuple(one.values()) for one in found] == [
+            (days[0], days[1], unit_id, home),
+            (days[1], days[2], unit_id, away),
+            (days[2], None, None, home),
+        ]
+        stranger.get(path, status=404)
+
     def test_sensors_are_listed_by_place_and_device(
         self, api: Client, database: Database, tenant: Tenant, sensor: str, places: tuple[str, str, str]
     ) -> None:

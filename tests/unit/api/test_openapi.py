@@ -65,6 +65,7 @@ class TestDocument:
             "GET /v1/sensors/{sensor_id}",
             "GET /v1/sensors/{sensor_id}/readings",
             "PATCH /v1/sensors/{sensor_id}",
+            "GET /v1/sensors/{sensor_id}/assignments",
             "POST /v1/sites",
             "GET /v1/sites",
             "GET /v1/sites/{site_id}",
