@@ -9,16 +9,17 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
 NEEDS_CHROMIUM = "needs Chromium on the PATH (Debian, Ubuntu: apt install chromium)"
 PATIENCE_MS = 60_000
-WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+WIDE: Final[ViewportSize] = {"width": 1280, "height": 900}
+NARROW: Final[ViewportSize] = {"width": 390, "height": 844}
 _ACCESSIBLE = (Path(__file__).parent / "accessible.js").read_text(encoding="utf-8")
 _WATCH_POLICY = """
 globalThis.violations = [];
@@ -42,7 +43,7 @@ class Visit:
     connection: dict[str, Any]
     complaints: list[str] = field(default_factory=list)
     may_lose: bool = False
-    may_refuse: bool = False
+    may_refuse: bool = True
 
     @classmethod
     def begin(cls, browser: Browser, connection: dict[str, Any], **options: Any) -> Visit:
@@ -54,6 +55,7 @@ class Visit:
         visit.page.on("console", visit._heard)
         visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
         visit.page.goto(connection["dashboard_url"])
+        visit.page.get_by_role("heading", level=1).wait_for()
         return visit
 
     def end(self) -> None:

@@ -110,6 +110,10 @@ class Running:
         """The API's answer to the demo tenant."""
         return self._call(path, self.connection["api_key"], None)
 
+    def post(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        """The API's answer to a body of the demo tenant."""
+        return self._call(path, self.connection["api_key"], json.dumps(body).encode())
+
     def publish(self, *readings: tuple[str, str, float]) -> int:
         """Readings (sensor, at, value) of the demo device through the API; the status it answered."""
         body = {"readings": [{"sensor": sensor, "at": at, "value": value} for sensor, at, value in readings]}

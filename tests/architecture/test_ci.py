@@ -20,6 +20,8 @@ SUITES = {
     "tests/unit/test_some.py": PASSES.format(name="unit"),
     "tests/architecture/test_some.py": PASSES.format(name="architecture"),
     "tests/deployment/test_some.py": PASSES.format(name="deployment"),
+    "tests/acceptance/test_dashboard.py": PASSES.format(name="dashboard"),
+    "tests/acceptance/test_typescript.py": PASSES.format(name="typescript"),
     "tests/integration/test_stream_readings.py": "# broker\n" + PASSES.format(name="stream"),
     "tests/integration/test_store.py": PASSES.format(name="store"),
     "tests/integration/test_kafka_server.py": """\
@@ -47,7 +49,7 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (tmp_path / ".venv" / "bin" / "python").chmod(0o755)
-    for name, output in {"java": 'openjdk version "17.0.1"', "mvn": ""}.items():
+    for name, output in {"java": 'openjdk version "17.0.1"', "mvn": "", "chromium": "", "node": "", "npm": ""}.items():
         program = tmp_path / "programs" / name
         program.parent.mkdir(exist_ok=True)
         program.write_text(f"#!/bin/sh\necho '{output}' >&2\n")
@@ -73,9 +75,9 @@ def test_a_green_run_counts_both_lanes_in_its_last_line(project: Path) -> None:
 
     assert status == 0, "\n".join(lines)
     assert lines[-3:] == [
-        "make test: 5 passed, 0 failed, 1 skipped",
+        "make test: 7 passed, 0 failed, 1 skipped",
         "Apache Kafka: 2 passed, 0 failed, 0 skipped",
-        "7 passed, 0 failed, 1 skipped",
+        "9 passed, 0 failed, 1 skipped",
     ]
 
 
@@ -95,7 +97,7 @@ def test_a_test_that_fails_on_kafka_only_fails_the_run(project: Path) -> None:
     status, lines = run(project)
 
     assert status == 1
-    assert "make test: 6 passed, 0 failed, 1 skipped" in lines
+    assert "make test: 8 passed, 0 failed, 1 skipped" in lines
     assert "Apache Kafka: failure in tests.integration.test_broken::test_broker" in lines
 
 
@@ -138,6 +140,17 @@ def test_a_skip_for_a_reason_of_its_own_fails_the_run(project: Path) -> None:
 
     assert status == 1
     assert "make test: skipped tests.unit.test_flaky::test_flaky: flaky" in lines
+
+
+@pytest.mark.parametrize("suite", ["dashboard", "typescript"])
+def test_a_run_without_the_browser_or_node_fails(project: Path, suite: str) -> None:
+    skipped = "import pytest\n\npytestmark = pytest.mark.skipif(True, reason='needs it on the PATH')\n\n"
+    add(project, f"tests/acceptance/test_{suite}.py", skipped + PASSES.format(name=suite))
+
+    status, lines = run(project)
+
+    assert status == 1
+    assert f"make test: nothing of tests.acceptance.test_{suite} ran" in lines
 
 
 def test_a_lane_without_any_test_fails_the_run(project: Path) -> None:

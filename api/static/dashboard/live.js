@@ -28,6 +28,7 @@ export class Live extends EventTarget {
   #timers = new Set();
   #heardMs = 0;
   #ready = false;
+  #sent = null;
   state = "stopped";
 
   /** `token` is asked for a credential at each connection. */
@@ -36,6 +37,11 @@ export class Live extends EventTarget {
     this.#url = url;
     this.#token = token;
     this.#random = random;
+  }
+
+  /** The credential that the server has from this page. */
+  get credential() {
+    return this.#sent;
   }
 
   start() {
@@ -74,6 +80,7 @@ export class Live extends EventTarget {
       if (!token) return this.#become("stopped");
       socket = this.#socket = new WebSocket(this.#url);
       this.#later(OPEN_WITHIN_MS, () => this.#ready || socket.close());
+      this.#sent = token;
       socket.addEventListener("open", () => socket.send(JSON.stringify({ op: "auth", token })));
       socket.addEventListener("message", (event) => socket === this.#socket && this.#hear(event.data));
       socket.addEventListener("close", (event) => socket === this.#socket && this.#closed(event.code, event.reason));
@@ -100,6 +107,7 @@ export class Live extends EventTarget {
   }
 
   #begin(message) {
+    if (this.#ready) return; // A fresh credential was taken; everything goes on.
     this.#ready = true;
     this.#tries = 0;
     this.#retryMs = message.retry_ms ?? 0;
@@ -141,8 +149,17 @@ export class Live extends EventTarget {
       // A half-open socket never says that it is gone.
       if (performance.now() - this.#heardMs > SILENCE_MS) return this.#drop(3012), this.#again();
       this.#send({ op: "ping" });
+      this.#freshen();
       this.#watch();
     });
+  }
+
+  /** A credential that changed meanwhile is handed in before the old one ends. */
+  async #freshen() {
+    const token = await this.#token();
+    if (!token || token === this.#sent || !this.#ready) return;
+    this.#sent = token;
+    this.#send({ op: "auth", token });
   }
 
   #closed(code, reason) {

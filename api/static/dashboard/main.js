@@ -147,6 +147,8 @@ function toast(alert) {
 async function enter() {
   const live = new Live(new URL("v1/live", location.href.replace(/^http/, "ws")).href.split("#")[0], () => session.token());
   const starting = new Feed(api, live);
+  // Refused for good: with a credential that ended there may be a newer one; without, the session is over.
+  live.addEventListener("ended", async () => (await session.renewed(live.credential)) && live.start());
   fill(main, h("p", { class: "empty", role: "status" }, "Loading…"));
   try {
     await starting.start();
