@@ -35,17 +35,17 @@ export function show({ api, feed, signal }) {
   }
 
   async function rotate(device) {
-    const text = "The secret that the device has now goes on for a while, so that it can be replaced without a gap. Then only the new one is taken.";
+    const text = "The secret that the device has now holds for another day, so that it can be replaced without a gap. Then only the new one is taken.";
     if (!(await confirmed(`A new secret for “${device.name}”?`, text, "Make a new secret"))) return;
     try {
-      showSecret(device.name, await api.post(`v1/devices/${encodeURIComponent(device.device_id)}/rotate`));
+      showSecret(device.name, await api.post(`v1/devices/${encodeURIComponent(device.device_id)}/secrets`, {}));
     } catch (error) {
       fill(news, failure(error, null));
     }
   }
 
   function showSecret(deviceName, answer) {
-    fill(news, shownOnce(`Secret of ${deviceName}`, answer.device_secret ?? answer.secret, ONCE));
+    fill(news, shownOnce(`Secret of ${deviceName}`, answer.secret, ONCE));
     announce("The new secret is shown above the list.");
     news.querySelector(".secret").focus();
   }
