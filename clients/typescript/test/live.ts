@@ -1,5 +1,6 @@
 /**
- * Listens as a program would and says what it hears, a JSON line each; told `cut` on its input, it loses its connection.
+ * Listens as a program would and says what it hears, a JSON line each. Told `cut` on its input, it loses its connection and
+ * stays away until it is told `back`.
  * tests/acceptance/test_typescript.py runs it against a running server.
  */
 import { createInterface } from "node:readline";
@@ -10,6 +11,8 @@ import type { WebSocketLike } from "../src/index.js";
 const { WEIR_URL = "", WEIR_LIVE_URL = "", WEIR_TOKEN = "" } = process.env;
 const say = (what: Record<string, unknown>): void => console.log(JSON.stringify(what));
 const sockets: WebSocket[] = [];
+let isBack = Promise.resolve();
+let back = (): void => {};
 
 class Watched extends WebSocket {
   constructor(url: string) {
@@ -23,7 +26,7 @@ say({ said: "sensors", names: page.items.map((sensor) => sensor.name) });
 
 const client = new LiveClient({
   url: WEIR_LIVE_URL,
-  token: () => WEIR_TOKEN,
+  token: () => isBack.then(() => WEIR_TOKEN),
   WebSocket: Watched as unknown as new (url: string) => WebSocketLike,
   onState: (state, detail) => say({ said: "state", state, detail }),
   onError: (code, message) => say({ said: "error", code, message }),
@@ -39,6 +42,8 @@ for (const channel of ["readings", "alerts"] as const) {
 client.start();
 
 for await (const line of createInterface({ input: process.stdin })) {
-  if (line === "cut") sockets.at(-1)?.terminate();
-  if (line === "stop") client.stop();
+  if (line === "back") back();
+  if (line !== "cut") continue;
+  isBack = new Promise((resolve) => { back = resolve; });
+  sockets.at(-1)?.terminate();
 }
