@@ -24,6 +24,7 @@ from api import (
     api_keys,
     audit,
     dashboard,
+    dashboard_session,
     data_quality,
     devices,
     documentation,
@@ -80,6 +81,7 @@ _ENDPOINTS: Final = (
     health,
     documentation,
     dashboard,
+    dashboard_session,
 )
 _LOOPBACK_ORIGINS: Final = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
 _DESCRIPTION: Final = (

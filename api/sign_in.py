@@ -7,6 +7,7 @@ alike. No token is logged or comes in a URL.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -64,6 +65,15 @@ Address = Annotated[str, Depends(address_of)]
 )
 async def login(services: ServicesOfApp, address: Address, body: Body) -> Response:
     """Gives an access token for 15 minutes, and a refresh token to get the next one with."""
+    return signed_in(services, await begin_session(services, address, body))
+
+
+async def begin_session(services: Services, address: str, body: Mapping[str, Any]) -> Session:
+    """The session of somebody who knows their password.
+
+    Raises:
+        Problem: 401, 422 or 429.
+    """
     require_known(body, "email", "password")
     email, password = fields.text(body, "email"), fields.text(body, "password", empty=True)
     limit_tries(services, address, email)
@@ -77,7 +87,7 @@ async def login(services: ServicesOfApp, address: Address, body: Body) -> Respon
         log.info("sign_in.refused")
         raise Problem.unauthorized(detail="the e-mail address or the password is wrong", presented=True)
     services.sign_ins.give_back(address, email)
-    return signed_in(services, session)
+    return session
 
 
 @router.post(
@@ -91,7 +101,15 @@ async def login(services: ServicesOfApp, address: Address, body: Body) -> Respon
 async def refresh(services: ServicesOfApp, address: Address, body: Body) -> Response:
     """Exchanges a refresh token for the next tokens. One that comes again after ten seconds ends the session."""
     require_known(body, "refresh_token")
-    token = fields.text(body, "refresh_token")
+    return signed_in(services, await continue_session(services, address, fields.text(body, "refresh_token")))
+
+
+async def continue_session(services: Services, address: str, token: str) -> Session:
+    """The session of a refresh token, with the next one.
+
+    Raises:
+        Problem: 401 or 429.
+    """
     limit_tries(services, address)
     try:
         session = await sessions.refresh_session(services.pool, services.vault, token)
@@ -104,7 +122,7 @@ async def refresh(services: ServicesOfApp, address: Address, body: Body) -> Resp
             detail="the refresh token is unknown, used or expired; sign in again", presented=True
         )
     services.sign_ins.give_back(address)
-    return signed_in(services, session)
+    return session
 
 
 @router.post("/logout", summary="Sign out", status_code=204, responses=SIGNED_OUT, response_class=Response)
@@ -162,16 +180,20 @@ async def read_myself(services: ServicesOfApp, principal: Anyone) -> Response:
 
 
 def signed_in(services: Services, session: Session) -> Response:
+    """The tokens of a session, as an answer."""
+    return Response(msgspec.json.encode(tokens_of(services, session)), media_type=JSON)
+
+
+def tokens_of(services: Services, session: Session) -> dict[str, Any]:
     """The tokens of a session."""
     tokens = AccessTokens(services.vault.token_key)
     now_s = services.clock.now_ms() // 1000
-    answer = {
+    return {
         "access_token": tokens.issue(session.user_id, session.session_id, now_s),
         "refresh_token": session.refresh_token,
         "token_type": "Bearer",
         "expires_in": LIFETIME_S,
     }
-    return Response(msgspec.json.encode(answer), media_type=JSON)
 
 
 def limit_tries(services: Services, address: str, email: str | None = None) -> None:

@@ -32,6 +32,7 @@ PAGES = {
     "#/rules/new": "New rule",
     "#/quality": "Data quality",
     "#/devices": "Devices",
+    "#/usage": "Usage",
     "#/access": "Access",
 }
 
@@ -97,7 +98,9 @@ def rule(system: Running, sensor: str, name: str, above: float) -> str:
 
 
 def test_a_wrong_key_is_told_at_the_field_and_the_right_one_lets_in(visit: Callable[..., Visit]) -> None:
-    page = visit().page
+    opened = visit()
+    opened.may_refuse = True
+    page = opened.page
 
     page.get_by_text("Use an API key instead").click()
     page.get_by_label("API key").fill("romo_live_nobody")
@@ -105,13 +108,43 @@ def test_a_wrong_key_is_told_at_the_field_and_the_right_one_lets_in(visit: Calla
 
     expect(page.get_by_label("API key")).to_have_attribute("aria-invalid", "true")
     expect(page.get_by_label("API key")).to_be_focused()
+    page.get_by_label("API key").fill(opened.connection["api_key"])
+    page.get_by_label("API key").press("Enter")
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+
+
+def test_a_wrong_password_is_told_and_a_session_outlives_the_page_but_not_signing_out(
+    visit: Callable[..., Visit],
+) -> None:
+    opened = visit()
+    opened.may_refuse = True
+    page = opened.page
+    page.get_by_label("E-mail").fill(opened.connection["email"])
+    page.get_by_label("Password").fill("not it")
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(page.get_by_label("Password")).to_have_attribute("aria-invalid", "true")
+    opened.may_refuse = False
+
+    opened.sign_in()
+    page.reload()
+
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    [cookie] = page.context.cookies(f"{opened.connection['api_url']}/dashboard/session")
+    assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("weir_refresh", True, "Strict")
+    assert page.evaluate("document.cookie + JSON.stringify({ ...localStorage, ...sessionStorage })") == "{}"
+
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in to Weir")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("heading", name="Sign in to Weir")).to_be_visible()
+    assert page.context.cookies(f"{opened.connection['api_url']}/dashboard/session") == []
 
 
 def test_a_published_reading_appears_by_itself(
     system: Running, visit: Callable[..., Visit], record_property: Callable[[str, object], None]
 ) -> None:
     sensor = sensor_id(system, "air")
-    opened = visit().sign_in_with_key()
+    opened = visit().sign_in()
     opened.go(f"#/sensors/{sensor}?range=1h", "air")
     opened.eventually("() => document.getElementById('now').dataset.at")
     opened.eventually(
@@ -136,7 +169,7 @@ def test_a_published_reading_appears_by_itself(
 def test_an_alert_fires_is_told_and_is_acknowledged(system: Running, visit: Callable[..., Visit]) -> None:
     sensor = sensor_id(system, "fridge")
     rule(system, sensor, "Fridge far too warm", 8.0)
-    opened = visit().sign_in_with_key()
+    opened = visit().sign_in()
     page = opened.page
 
     assert system.publish(("fridge", now(), 9.5)) == 202
@@ -161,7 +194,7 @@ def test_an_alert_fires_is_told_and_is_acknowledged(system: Running, visit: Call
 
 def test_a_rule_is_checked_at_the_field_previewed_and_created(system: Running, visit: Callable[..., Visit]) -> None:
     sensor = sensor_id(system, "freezer", 12.0)
-    opened = visit().sign_in_with_key()
+    opened = visit().sign_in()
     page = opened.page
     opened.go("#/rules/new", "New rule")
     page.get_by_label("Name").fill("Freezer too warm")
@@ -187,7 +220,7 @@ def test_a_rule_is_checked_at_the_field_previewed_and_created(system: Running, v
 def test_names_from_devices_are_text_and_nothing_else(system: Running, visit: Callable[..., Visit]) -> None:
     name = "<img src=x onerror=alert(1)><b>"
     sensor = sensor_id(system, name)
-    opened = visit().sign_in_with_key()
+    opened = visit().sign_in()
 
     expect(opened.page.get_by_text(name)).to_be_visible()
     opened.go(f"#/sensors/{sensor}", name)
@@ -201,7 +234,7 @@ def test_a_blocked_websocket_is_replaced_by_asking(system: Running, visit: Calla
     opened.may_lose = True
     opened.page.add_init_script("globalThis.WebSocket = class { constructor() { throw new Error('blocked') } }")
     opened.page.reload()
-    opened.sign_in_with_key()
+    opened.sign_in()
     expect(opened.page.locator("#link")).to_have_text("Updating every 2 s")
     opened.go(f"#/sensors/{sensor}?range=1h", "asked")
     at = now()
@@ -215,7 +248,7 @@ def test_everything_can_be_done_with_the_keyboard_and_the_focus_shows(
     system: Running, visit: Callable[..., Visit]
 ) -> None:
     sensor_id(system, "keyboard")
-    opened = visit().sign_in_with_key()
+    opened = visit().sign_in()
     page = opened.page
     page.evaluate("document.getElementById('skip').focus()")
     focused = """() => {
@@ -250,7 +283,7 @@ def test_no_page_keeps_anybody_out(system: Running, visit: Callable[..., Visit],
     sensor = sensor_id(system, "seen")
     opened = visit(color_scheme=scheme, reduced_motion="reduce")
     assert opened.barriers() == []
-    opened.sign_in_with_key()
+    opened.sign_in()
     alerts = system.get("/v1/alerts")[1]["items"]
     pages = PAGES | {f"#/sensors/{sensor}": "seen"} | {f"#/alerts/{each['alert_id']}": "" for each in alerts[:1]}
 
@@ -263,7 +296,7 @@ def test_no_page_keeps_anybody_out(system: Running, visit: Callable[..., Visit],
 
 
 def test_the_theme_is_kept_and_the_charts_follow(system: Running, visit: Callable[..., Visit]) -> None:
-    opened = visit(color_scheme="light").sign_in_with_key()
+    opened = visit(color_scheme="light").sign_in()
     ground = "() => getComputedStyle(document.body).backgroundColor"
     light = opened.page.evaluate(ground)
 
@@ -278,7 +311,7 @@ def test_a_lost_server_is_said_and_everything_goes_on_when_it_is_back(
     system: Running, visit: Callable[..., Visit]
 ) -> None:
     sensor = sensor_id(system, "patient")
-    opened = visit().sign_in_with_key()
+    opened = visit().sign_in()
     opened.go(f"#/sensors/{sensor}?range=1h", "patient")
     opened.eventually("() => document.getElementById('now').dataset.at")
     opened.may_lose = True

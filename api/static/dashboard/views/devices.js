@@ -24,7 +24,7 @@ export function show({ api, feed, signal }) {
   function draw(devices) {
     const sensors = Map.groupBy(feed.sensors.values(), (sensor) => sensor.device_id);
     fill(list, devices.length ? table("Devices", [{ name: "Device" }, { name: "State" }, { name: "Sensors", number: true }, { name: "Last reading" }, { name: "Created" }, { name: "" }],
-      devices.map((device) => row(device, sensors.get(device.device_id) ?? []))) : h("p", { class: "empty" }, "No devices yet."));
+      [...devices].sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true })).map((device) => row(device, sensors.get(device.device_id) ?? []))) : h("p", { class: "empty" }, "No devices yet."));
   }
 
   function row(device, sensors) {
