@@ -17,6 +17,7 @@ from faust.types import TP
 
 from core import kafka
 from core.clock import monotonic_s
+from core.log_ends import topic_ends
 from core.metrics import WorkerCounters
 from core.postgres import Pool, is_transient
 from core.settings import Settings
@@ -103,14 +104,13 @@ class Intake:
         return {tp: stands[tp.partition].next_offset for tp in wanted}
 
     async def end_offsets(self, app: faust.App) -> dict[int, int]:
-        """The end of every partition of the topic as the broker answers now; of our own, at least what was fetched."""
+        """The true end of every partition of the topic as the broker answers now; nothing while the topic is not known.
+
+        Not `app.consumer.highwaters`: the embedded broker answers that with too little where the last batch has several
+        records, which made silence of what was just being fetched.
+        """
         count = app.consumer.topic_partitions(self._topic) or 0
-        wanted = [TP(self._topic, number) for number in range(count)]
-        ends = await app.consumer.highwaters(*wanted)
-        held = app.consumer.assignment()
-        return {
-            tp.partition: max(int(ends[tp]), (app.consumer.highwater(tp) or 0) if tp in held else 0) for tp in wanted
-        }
+        return await asyncio.to_thread(topic_ends, self._settings.kafka_bootstrap, self._topic, count) if count else {}
 
     def lags(self, app: faust.App) -> list[dict[str, object]]:
         """Stored position and log end of each partition held, for the heartbeat; the end is the last fetch's own."""

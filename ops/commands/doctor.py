@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
-from contextlib import closing
 from typing import Annotated
 
 import psycopg
 import typer
-from kafka import TopicPartition
 from kafka.errors import KafkaError
 from psycopg import sql
 
 from core.clock import now_ms
 from core.kafka import Topic, TopicIdentity, describe, topic_name
+from core.log_ends import topic_ends
 from core.postgres import Connection, DatabaseRole, explain_connection_error
 from core.settings import Settings, load_settings
 from ops import findings
 from ops.findings import Finding, Stand, bad, good
-from ops.log_ends import log_ends, open_consumer
 from schemas.errors import Misconfigured, WeirError
 from sinks.timescale import operations
 from sinks.timescale.schema_version import require_schema
@@ -92,9 +90,7 @@ def _examine_broker(settings: Settings) -> tuple[TopicIdentity | None, dict[int,
 
 def _ends(bootstrap: str, topic: TopicIdentity) -> dict[int, int]:
     try:
-        with closing(open_consumer(bootstrap)) as consumer:
-            partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
-            return {each.partition: offset for each, offset in log_ends(consumer, partitions).items()}
+        return topic_ends(bootstrap, topic.name, topic.partitions)
     except KafkaError as error:
         msg = f"the broker at {bootstrap} does not tell the ends of {topic.name} ({type(error).__name__})"
         raise Misconfigured(msg) from error

@@ -15,9 +15,9 @@ from pathlib import Path
 import psycopg
 from kafka import KafkaAdminClient, TopicPartition
 
+from core.log_ends import log_ends, open_consumer
 from ops.embedded.lifeline import send, wait_until
 from ops.embedded.traffic import bytes_sent, own_ports
-from ops.log_ends import log_ends, open_consumer
 
 _FREEZE_S = 1.0
 

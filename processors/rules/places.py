@@ -111,10 +111,6 @@ class Whereabouts:
         """The sensor as the judge asks for it."""
         return SensorContext(declared_interval_ms, self._applies, self._attribute, self._timezone)
 
-    def ever_covered_by(self, target: Target) -> bool:
-        """Whether a rule for this target watches the sensor at any time."""
-        return any(one.covered_by(target, self.sensor_id) for one in self.places)
-
     def range_of(self, wanted: Attribute) -> tuple[float, float] | None:
         """Least and greatest number that the attribute ever is; None where it never is."""
         numbers = [number for one in self.places if not np.isnan(number := one.number(wanted))]

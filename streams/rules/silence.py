@@ -31,7 +31,7 @@ log = structlog.get_logger()
 EndOffsets = Callable[[], Awaitable[Mapping[int, int]]]
 
 _LEASE = "silence-watch"
-_ROUND_S = 2.0
+_ROUND_S, _ANSWER_S = 2.0, 10.0
 _SENSORS_AT_ONCE = 1000
 
 _Known = Mapping[tuple[int, int], Collection[str]]
@@ -90,7 +90,7 @@ class SilenceWatch:
     async def _look(self) -> Seen | None:
         now_ms = self._clock.now_ms()
         try:
-            return Seen(now_ms, await asyncio.wait_for(self._end_offsets(), _ROUND_S * 2))
+            return Seen(now_ms, await asyncio.wait_for(self._end_offsets(), _ANSWER_S))
         except Exception as exc:  # whatever the client raises, the broker did not answer: nothing is judged
             log.warning("silence.broker_away", error=type(exc).__name__)
             return None

@@ -14,11 +14,11 @@ import pytest
 from kafka import KafkaProducer, TopicPartition
 
 from core.kafka import describe
+from core.log_ends import log_ends, open_consumer, topic_ends
 from ops.embedded.broker import EmbeddedBroker
 from ops.embedded.lifeline import ON_LINUX
 from ops.embedded.recycle import Ledger, freeze_if_idle, memory_mib
 from ops.embedded.traffic import CLOSED, bytes_sent, own_ports
-from ops.log_ends import log_ends, open_consumer
 from tests.integration.servers import Database
 
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(not ON_LINUX, reason="asks Linux about connections")]
@@ -149,6 +149,7 @@ def test_the_end_of_the_log_lies_behind_the_last_record_of_a_batch(broker: Embed
 
         assert log_ends(consumer, partitions) == {partitions[0]: 0, partitions[1]: 9}  # 3 + 1 + 5
         assert log_ends(consumer, partitions) == {partitions[0]: 0, partitions[1]: 9}
+    assert topic_ends(broker.bootstrap, "readings", 2) == {0: 0, 1: 9}
 
 
 def test_the_kernel_counts_what_a_server_sent_on_each_connection() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import closing
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaTimeoutError
@@ -46,3 +47,14 @@ def log_ends(consumer: KafkaConsumer, partitions: Iterable[TopicPartition]) -> d
             raise KafkaTimeoutError(msg)
         consumer.poll(timeout_ms=_POLL_MS)
     return ends | {partition: max(end, consumer.highwater(partition)) for partition, end in unsure.items()}
+
+
+def topic_ends(bootstrap: str, topic: str, partitions: int) -> dict[int, int]:
+    """The end of every partition of a topic, asked by a consumer of its own.
+
+    Raises:
+        KafkaError: no broker answers, or it does not tell.
+    """
+    with closing(open_consumer(bootstrap)) as consumer:
+        ends = log_ends(consumer, [TopicPartition(topic, number) for number in range(partitions)])
+    return {each.partition: end for each, end in ends.items()}
