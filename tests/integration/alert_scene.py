@@ -74,11 +74,11 @@ def change_rule(
 def settled(database: Database, records: int) -> None:
     wait_until(
         lambda: database.query("SELECT coalesce(sum(next_offset), 0) FROM stream_positions") == [(records,)],
-        60,
+        120,
         "all records committed",
     )
     wait_until(
         lambda: database.query("SELECT count(*) FROM weir.rule_work WHERE done_at IS NULL") == [(0,)],
-        60,
+        120,
         "rule work done",
     )

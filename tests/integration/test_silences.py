@@ -88,7 +88,7 @@ def test_our_own_outage_raises_no_silence(
     # What a worker finds after an hour's outage: an old backlog first, the newest reading last.
     device.send_all(tenant.devices[0], [body(reading(old + n * MINUTE_MS, 4.0)) for n in range(60)])
     device.send_all(tenant.devices[0], [body(reading(fresh, 4.0))])
-    new_worker(WEIR_BATCH_MAX_RECORDS="2")
+    new_worker(WEIR_BATCH_MAX_RECORDS="10")
     settled(database, 61)
     assert database.query("SELECT status, reason, started_at, fired_at, resolved_at, updated_at FROM alert_episodes") == []
 
