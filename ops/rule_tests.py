@@ -1,7 +1,7 @@
 """Rule tests: series in, expected alerts out, judged by the engine of the stream; close to `promtool test rules`.
 
 Border: a parsed document to failures. Files, printing and the exit code are `ops.commands.rules`'s; the notation of series
-is `ops.rule_series`'s; what the fields mean stands in docs/rules.md.
+is `ops.rule_series`'s; what the fields mean stands in docs/rule-tests.md.
 """
 
 from __future__ import annotations
