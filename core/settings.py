@@ -75,6 +75,15 @@ class Settings(BaseSettings):
     refusals_alarm_per_minute: int = Field(1000, ge=1, description="refusals a minute that raise an operator alarm")
     max_sensors_per_device: int = Field(10_000, ge=1, description="sensors that one device may register")
 
+    stripe_api_key: SecretStr = Field(SecretStr(""), description="Stripe's secret key; empty: nothing is billed")
+    stripe_api_base: str = Field("", description="where Stripe answers; empty: the real service")
+    stripe_webhook_secret: SecretStr = Field(
+        SecretStr(""), description="signing secrets of the webhook endpoint, separated by commas while one is replaced"
+    )
+    stripe_usage_mode: str = Field(
+        "absolute", pattern="^(absolute|delta)$", description="absolute: totals of hours; delta: what was added"
+    )
+
     worker_id: str = Field("", description="stable name of this worker; empty: made from host and process")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: str = Field("json", pattern="^(json|console)$", description="json or console")

@@ -25,6 +25,7 @@ class Queue(StrEnum):
     ROLLUPS = "rollups"
     MAINTENANCE = "maintenance"
     MESSAGES = "messages"
+    BILLING = "billing"
 
 
 class TaskName(StrEnum):
@@ -37,9 +38,20 @@ class TaskName(StrEnum):
     RESCUE_STALLED_JOBS = "rescue_stalled_jobs"
     REMOVE_OLD_JOBS = "remove_old_jobs"
     SEND_MESSAGE = "send_message"
+    PUSH_USAGE = "push_usage"
+    TAKE_BILLING_EVENTS = "take_billing_events"
+    RECONCILE_USAGE = "reconcile_usage"
+    RECONCILE_RECENT_USAGE = "reconcile_recent_usage"
 
 
-_QUEUES = {TaskName.REFRESH_ROLLUPS: Queue.ROLLUPS, TaskName.SEND_MESSAGE: Queue.MESSAGES}
+_QUEUES = {
+    TaskName.REFRESH_ROLLUPS: Queue.ROLLUPS,
+    TaskName.SEND_MESSAGE: Queue.MESSAGES,
+    TaskName.PUSH_USAGE: Queue.BILLING,
+    TaskName.TAKE_BILLING_EVENTS: Queue.BILLING,
+    TaskName.RECONCILE_USAGE: Queue.BILLING,
+    TaskName.RECONCILE_RECENT_USAGE: Queue.BILLING,
+}
 
 
 def queue_of(task: TaskName) -> Queue:

@@ -31,8 +31,8 @@ _HEARTBEATS_KEPT = timedelta(days=1)
 _SIGN_INS_KEPT = timedelta(days=1)
 _MESSAGES_KEPT = timedelta(days=14)
 _FAILED_JOBS_KEPT = timedelta(days=30)
-# Successes of the frequent tasks are noise after an hour: 720 an hour in this queue.
-_SUCCEEDED_JOBS_KEPT = {Queue.ROLLUPS: timedelta(hours=1)}
+# Successes of the frequent tasks are noise after an hour: hundreds an hour in these queues.
+_SUCCEEDED_JOBS_KEPT = {Queue.ROLLUPS: timedelta(hours=1), Queue.BILLING: timedelta(hours=1)}
 _OTHER_SUCCEEDED_JOBS_KEPT = timedelta(days=7)
 
 

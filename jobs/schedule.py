@@ -71,4 +71,28 @@ SCHEDULE = (
         Queue.MAINTENANCE,
         "the queue's tables grow by every job; fetching stays fast while they are small",
     ),
+    Scheduled(
+        TaskName.TAKE_BILLING_EVENTS,
+        "* * * * * */1",
+        Queue.BILLING,
+        "who has paid, or has not, finds that so within two seconds",
+    ),
+    Scheduled(
+        TaskName.PUSH_USAGE,
+        "* * * * *",
+        Queue.BILLING,
+        "an hour is overdue five minutes after its end, or after its last change",
+    ),
+    Scheduled(
+        TaskName.RECONCILE_RECENT_USAGE,
+        "*/20 * * * *",
+        Queue.BILLING,
+        "Stripe's totals of today and yesterday: one read per tenant and meter",
+    ),
+    Scheduled(
+        TaskName.RECONCILE_USAGE,
+        "11 4 * * *",
+        Queue.BILLING,
+        "Stripe's totals of every day that a push can still change",
+    ),
 )

@@ -14,8 +14,8 @@ import typer
 from core.logging import configure_logging
 from core.settings import Settings, load_settings
 from core.tasks import Queue
-from jobs.maintenance import TASKS
 from jobs.schedule import SCHEDULE
+from jobs.tasks import TASKS
 from jobs.worker import JobWorker, WorkerOptions
 from schemas.errors import Misconfigured
 
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
             float, typer.Option(min=0, help="How long running jobs may go on after SIGTERM; then they are put back.")
         ] = 10.0,
     ) -> None:
-        """Run background jobs: roll-ups, partitions, retention, clean-up."""
+        """Run background jobs: roll-ups, partitions, retention, clean-up, billing."""
         settings = load_settings()
         options = job_options(settings, queues, concurrency, drain_seconds)
         configure_logging(settings.log_level, settings.log_format, role="jobs", worker=options.name)
@@ -52,7 +52,9 @@ def job_options(settings: Settings, queues: str, concurrency: int, drain_s: floa
         drain_s=drain_s,
         name=settings.worker_id or f"{socket.gethostname()}-{os.getpid()}",
         statement_timeout_ms=settings.database_statement_timeout_ms,
-        secrets=tuple(filter(None, (_password(url), settings.secret_key.get_secret_value()))),
+        secrets=tuple(
+            filter(None, (_password(url), settings.secret_key.get_secret_value(), *_stripe_secrets(settings)))
+        ),
     )
 
 
@@ -64,6 +66,10 @@ def _parse_queues(text: str) -> tuple[Queue, ...] | None:
         msg = f"there is no queue {', '.join(unknown)}; expected some of {', '.join(sorted(known))}"
         raise Misconfigured(msg)
     return tuple(Queue(name) for name in dict.fromkeys(names)) or None
+
+
+def _stripe_secrets(settings: Settings) -> tuple[str, str]:
+    return settings.stripe_api_key.get_secret_value(), settings.stripe_webhook_secret.get_secret_value()
 
 
 def _password(url: str) -> str:

@@ -19,6 +19,7 @@ LINT_IMPORTS = Path(sys.executable).parent / "lint-imports"
 DIRECTION = "dependency direction"
 PURE = "processors and schemas do no I/O"
 FAUST = "only streams talks to Faust"
+STRIPE = "only billing talks to Stripe"
 READ_ONLY = "the API never writes telemetry"
 
 # contract, importing module, what it imports
@@ -39,6 +40,8 @@ VIOLATIONS = [
     (FAUST, "api", "faust"),
     (FAUST, "sinks", "faust"),
     (FAUST, "processors", "faust"),
+    (STRIPE, "api", "stripe"),
+    (STRIPE, "jobs", "stripe"),
     (READ_ONLY, "api", "sinks.timescale.writer"),
 ]
 
@@ -50,7 +53,7 @@ def contracts() -> list[dict[str, object]]:
 
 @pytest.fixture
 def skeleton(tmp_path: Path) -> Path:
-    """The project's packages, each module empty but the one that may use Faust, under the project's own settings."""
+    """The project's packages, each module empty but those that may use Faust and Stripe, under the project's own settings."""
     for name, top in PACKAGES.items():
         for path in top.rglob("*.py"):
             copy = tmp_path / name / path.relative_to(top)
@@ -58,6 +61,7 @@ def skeleton(tmp_path: Path) -> Path:
             copy.touch()
     # A protected module that nobody imports is an error of its own.
     (tmp_path / "streams" / "allowed.py").write_text("import faust\n")
+    (tmp_path / "accounts" / "billing" / "allowed.py").write_text("import stripe\n")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 

@@ -9,7 +9,7 @@ import croniter  # type: ignore[import-untyped] # procrastinate reads the table 
 import pytest
 
 from core.tasks import TaskName, queue_of
-from jobs.maintenance import TASKS
+from jobs.tasks import TASKS
 from jobs.schedule import SCHEDULE, Scheduled
 
 
@@ -36,6 +36,9 @@ def times_in_an_hour(line: Scheduled) -> list[float]:
         (TaskName.APPLY_RETENTION, [22 * 60.0]),
         (TaskName.CLEAN_UP, [37 * 60.0]),
         (TaskName.REMOVE_OLD_JOBS, [52 * 60.0]),
+        (TaskName.TAKE_BILLING_EVENTS, every(1)),
+        (TaskName.PUSH_USAGE, every(60)),
+        (TaskName.RECONCILE_RECENT_USAGE, every(20 * 60)),
     ],
 )
 def test_each_line_fires_when_it_should(task: TaskName, times: list[float]) -> None:

@@ -55,7 +55,8 @@ def test_help_comes_quickly() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "migrate", "worker", "api", "jobs", "simulate", "publish", "dead-letters", "reconcile", "doctor"]
+    "command",
+    ["up", "migrate", "worker", "api", "jobs", "simulate", "publish", "dead-letters", "reconcile", "billing", "doctor"],
 )
 def test_each_command_is_found_under_its_name(command: str) -> None:
     done = weir(command, "--help")

@@ -1,0 +1,120 @@
+"""What billing asks of a payment provider. Stripe is one adapter; the rest of the package knows only this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, Protocol
+
+from schemas.usage import Meter
+
+
+class Outcome(StrEnum):
+    """What is known after a push."""
+
+    # The provider has it, from this call or an earlier one.
+    ACCEPTED = "accepted"
+    # The provider will never take it.
+    REJECTED = "rejected"
+    # It was not begun; try again.
+    BUSY = "busy"
+    # Nobody knows whether the provider has it.
+    AMBIGUOUS = "ambiguous"
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One value of one meter of one customer.
+
+    Args:
+        identifier: the provider takes it once within 24 h.
+        value: an hour's total, or in delta mode what it gained.
+        at_s: epoch seconds, within the hour that it speaks of.
+    """
+
+    identifier: str
+    customer_id: str
+    meter: Meter
+    value: int
+    at_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of a push; `detail` is for people and carries no secrets."""
+
+    outcome: Outcome
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A subscription as the provider has it now."""
+
+    subscription_id: str
+    customer_id: str
+    status: str
+    plan: str
+    started_at: datetime
+    period_start: datetime
+    period_end: datetime
+    cancel_at_period_end: bool
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """An invoice as the provider has it now; once final, usage of its period cannot change it."""
+
+    invoice_id: str
+    customer_id: str
+    period_start: datetime
+    period_end: datetime
+    is_final: bool
+
+
+class BillingProvider(Protocol):
+    """A payment provider.
+
+    Raises (all but `push`): Transient when the provider does not answer or asks for patience, Misconfigured when it refuses.
+    """
+
+    async def set_up(self) -> None:
+        """Make the meters and prices that are missing; check those that are there."""
+        ...
+
+    async def create_customer(self, tenant_id: str, name: str) -> str:
+        """The id of a new customer; the same again for the same tenant within 24 h."""
+        ...
+
+    async def subscribe(self, customer_id: str, tenant_id: str, plan: str) -> Subscription:
+        """Subscribe without a checkout page, for customers who pay by invoice; from the beginning of the month on."""
+        ...
+
+    async def checkout_url(self, customer_id: str, tenant_id: str, plan: str, success_url: str, cancel_url: str) -> str:
+        """Where somebody subscribes."""
+        ...
+
+    async def portal_url(self, customer_id: str, return_url: str) -> str:
+        """Where somebody changes cards, reads invoices, cancels."""
+        ...
+
+    async def subscription(self, subscription_id: str) -> Subscription:
+        """How it stands now."""
+        ...
+
+    async def invoice(self, invoice_id: str) -> Invoice:
+        """How it stands now."""
+        ...
+
+    async def push(self, push: Push) -> Report:
+        """Report usage; never raises for what the provider or the network does."""
+        ...
+
+    async def totals(
+        self, customer_id: str, meter: Meter, start_s: int, end_s: int, by: Literal["hour", "day"]
+    ) -> Mapping[int, int]:
+        """What the provider counts, by the start of each hour or UTC day in epoch seconds; those without usage are absent."""
+        ...

@@ -1,0 +1,213 @@
+"""Usage on its way to the payment provider: which hours are due, what is sent, what came of it.
+
+    pending → sent → acknowledged | rejected | ambiguous → sent again, or settled by what the provider counts
+
+Absolute mode sends an hour's total, of which the provider keeps the newest; delta mode sends what it gained since the last
+acknowledged total, and never while an earlier push is unsettled. Border: the provider is the port's, the rows are ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Final
+
+from accounts.billing.port import BillingProvider, Outcome, Push, Report
+from core.postgres import Pool
+from schemas.usage import Meter
+
+# Identifiers are unique for 24 h and timestamps accepted for 35 days: both with room for a slow clock.
+SURELY_UNIQUE: Final = timedelta(hours=20)
+SURELY_ACCEPTED: Final = timedelta(days=34)
+_FORGOTTEN: Final = timedelta(minutes=2)
+_TENANTS_AT_ONCE: Final = 20
+_BATCH: Final = 5_000
+_BASE_S, _CAP_S = 2.0, 600.0
+_LAST_SECOND: Final = 3_599
+
+# Hours are closed once over. What is final or too old is nobody's to push any more; what is unsettled waits until it is not.
+_DUE: Final = """
+WITH due AS (
+    SELECT u.tenant_id, u.meter, u.bucket_start, u.revision, u.quantity,
+           u.bucket_start < %(oldest)s OR EXISTS (
+               SELECT FROM weir.billing_period b WHERE b.tenant_id = u.tenant_id AND b.is_final
+               AND u.bucket_start >= b.starts_at AND u.bucket_start < b.ends_at) AS is_closed,
+           p.state, coalesce(p.acked_quantity, 0) AS acked, coalesce(p.adjusted, 0) AS adjusted, p.quantity AS told
+    FROM weir.billing_account a
+    JOIN weir.usage u ON u.tenant_id = a.tenant_id
+         AND (u.bucket_start >= date_trunc('hour', a.subscribed_at, 'UTC') OR u.changed_at >= a.activated_at)
+         AND u.bucket_start < coalesce(a.ended_at, 'infinity') AND u.bucket_start + interval '1 hour' <= %(now)s
+    LEFT JOIN weir.usage_push p ON p.tenant_id = u.tenant_id AND p.meter = u.meter AND p.bucket_start = u.bucket_start
+    WHERE a.subscription_id IS NOT NULL AND (p.quantity IS DISTINCT FROM u.quantity OR p.state = 'pending')
+      AND coalesce(p.state, '') NOT IN ('sent', 'ambiguous'))
+"""
+_PLAN: Final = f"""{_DUE}INSERT INTO weir.usage_push AS p (tenant_id, meter, bucket_start, revision, quantity, state)
+SELECT tenant_id, meter, bucket_start, revision, quantity, 'pending' FROM due
+WHERE NOT is_closed AND told IS DISTINCT FROM quantity
+ON CONFLICT (tenant_id, meter, bucket_start) DO UPDATE SET number = p.number + 1, revision = EXCLUDED.revision,
+    quantity = EXCLUDED.quantity, state = 'pending', attempts = 0, next_at = '-infinity', first_sent_at = NULL, detail = NULL
+"""  # noqa: S608 - constants
+_ADJUST: Final = f"""{_DUE}, adjusted AS (
+    INSERT INTO weir.usage_push AS p (tenant_id, meter, bucket_start, revision, quantity, state, adjusted, settled_at)
+    SELECT tenant_id, meter, bucket_start, revision, quantity, 'adjusted', quantity, %(now)s FROM due WHERE is_closed
+    ON CONFLICT (tenant_id, meter, bucket_start) DO UPDATE SET revision = EXCLUDED.revision, quantity = EXCLUDED.quantity,
+        state = CASE WHEN p.acked_quantity IS NULL THEN 'adjusted' ELSE 'acknowledged' END, detail = NULL,
+        adjusted = EXCLUDED.quantity - coalesce(p.acked_quantity, 0))
+INSERT INTO weir.usage_adjustment (tenant_id, meter, bucket_start, quantity, reason)
+SELECT tenant_id, meter, bucket_start, quantity - acked - adjusted,
+       CASE WHEN bucket_start < %(oldest)s THEN 'the hour is too old to be pushed' ELSE 'the invoice of the period is final' END
+FROM due WHERE is_closed AND quantity - acked - adjusted <> 0 ORDER BY tenant_id, bucket_start, meter
+"""  # noqa: S608 - constants
+_OPEN: Final = """
+SELECT p.tenant_id, a.customer_id, p.meter, p.bucket_start, p.number, p.quantity, coalesce(p.acked_quantity, 0), p.attempts,
+       p.first_sent_at, a.subscribed_at
+FROM weir.usage_push p JOIN weir.billing_account a USING (tenant_id)
+WHERE p.state IN ('pending', 'sent', 'ambiguous') AND p.next_at <= %(now)s
+ORDER BY p.tenant_id, p.bucket_start, p.meter LIMIT %(limit)s
+"""
+# A worker that dies while it sends leaves the push to others after a while.
+_SENT: Final = """
+UPDATE weir.usage_push SET state = 'sent', attempts = attempts + 1, first_sent_at = coalesce(first_sent_at, %(now)s),
+       next_at = %(forgotten)s
+WHERE (tenant_id, meter, bucket_start, number) = (%(tenant)s, %(meter)s, %(bucket)s, %(number)s)
+  AND state IN ('pending', 'sent', 'ambiguous') AND next_at <= %(now)s
+"""
+_SETTLED: Final = """
+UPDATE weir.usage_push SET state = %(state)s, detail = %(detail)s, next_at = %(next)s,
+       settled_at = CASE WHEN %(state)s IN ('acknowledged', 'rejected') THEN %(now)s ELSE settled_at END,
+       acked_quantity = CASE WHEN %(state)s = 'acknowledged' THEN quantity ELSE acked_quantity END
+WHERE (tenant_id, meter, bucket_start, number) = (%(tenant)s, %(meter)s, %(bucket)s, %(number)s)
+"""
+_ANEW: Final = """
+UPDATE weir.usage_push SET number = number + 1, state = 'pending', attempts = 0, next_at = '-infinity', first_sent_at = NULL
+WHERE (tenant_id, meter, bucket_start, number) = (%(tenant)s, %(meter)s, %(bucket)s, %(number)s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPush:
+    """A push that is not settled."""
+
+    tenant_id: str
+    customer_id: str
+    meter: Meter
+    bucket_start: datetime
+    number: int
+    quantity: int
+    acked: int
+    attempts: int
+    first_sent_at: datetime | None
+    subscribed_at: datetime
+
+    @property
+    def identifier(self) -> str:
+        """What the provider takes once within 24 h; another number is another push."""
+        return f"{self.tenant_id}:{self.meter.value}:{self.bucket_start:%Y%m%d%H}:{self.number}"
+
+    @property
+    def at_s(self) -> int:
+        """Later for later pushes of an hour, so that the newest is the newest by any measure; not before the subscription."""
+        start_s, subscribed_s = int(self.bucket_start.timestamp()), int(self.subscribed_at.timestamp()) + 1
+        first_s = subscribed_s if start_s < subscribed_s <= start_s + _LAST_SECOND else start_s
+        return min(first_s + self.number, start_s + _LAST_SECOND)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a run of pushes came to."""
+
+    sent: int = 0
+    unsettled: int = 0
+
+
+class Pusher:
+    """Brings the provider's usage up to date.
+
+    Args:
+        pool: of the writer role.
+        provider: who is told.
+        is_absolute: whether pushes are totals.
+    """
+
+    def __init__(self, pool: Pool, provider: BillingProvider, *, is_absolute: bool = True) -> None:
+        self._pool = pool
+        self._provider = provider
+        self._is_absolute = is_absolute
+
+    async def run(self, now_ms: int) -> Run:
+        """Plan what is due and send what is open; tenants beside each other, each one's pushes in their order."""
+        now = datetime.fromtimestamp(now_ms / 1000, UTC)
+        await self.plan(now)
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(_OPEN, {"now": now, "limit": _BATCH})
+            rows = [OpenPush(row[0], row[1], Meter(row[2]), *row[3:]) for row in await cursor.fetchall()]
+        slots = asyncio.Semaphore(_TENANTS_AT_ONCE)
+
+        async def in_turn(pushes: Sequence[OpenPush]) -> int:
+            async with slots:
+                return sum([await self._one(push, now) for push in pushes])
+
+        tenants = [list(group) for _, group in groupby(rows, key=lambda push: push.tenant_id)]
+        settled = sum(await asyncio.gather(*map(in_turn, tenants)))
+        return Run(len(rows), len(rows) - settled)
+
+    async def plan(self, now: datetime) -> None:
+        """Note what is due; the state of each hour's period is read in the same transaction."""
+        parameters = {"now": now, "oldest": now - SURELY_ACCEPTED}
+        async with self._pool.connection() as connection, connection.transaction():
+            # Whoever makes a period final waits, or is seen.
+            await connection.execute("LOCK TABLE weir.billing_period IN SHARE MODE")
+            await connection.execute(_ADJUST, parameters)
+            await connection.execute(_PLAN, parameters)
+
+    async def _one(self, push: OpenPush, now: datetime) -> bool:
+        if push.first_sent_at is not None and now - push.first_sent_at > SURELY_UNIQUE:
+            return await self._settle_by_reading(push, now)
+        keys = _keys(push) | {"now": now, "forgotten": now + _FORGOTTEN}
+        async with self._pool.connection() as connection:
+            if (await connection.execute(_SENT, keys)).rowcount == 0:
+                return False  # another worker has it
+        value = push.quantity if self._is_absolute else push.quantity - push.acked
+        report = await self._provider.push(Push(push.identifier, push.customer_id, push.meter, value, push.at_s))
+        await self._settle(push, report, now)
+        return report.outcome in (Outcome.ACCEPTED, Outcome.REJECTED)
+
+    async def _settle(self, push: OpenPush, report: Report, now: datetime) -> None:
+        states = {
+            Outcome.ACCEPTED: "acknowledged",
+            Outcome.REJECTED: "rejected",
+            Outcome.BUSY: "ambiguous" if push.first_sent_at else "pending",
+            Outcome.AMBIGUOUS: "ambiguous",
+        }
+        wait_s = random.uniform(0, min(_CAP_S, _BASE_S * 2.0 ** min(push.attempts, 20)))  # noqa: S311 - no secret
+        values = {
+            "state": states[report.outcome],
+            "detail": report.detail or None,
+            "next": now + timedelta(seconds=wait_s),
+        }
+        async with self._pool.connection() as connection:
+            await connection.execute(_SETTLED, _keys(push) | values | {"now": now})
+
+    async def _settle_by_reading(self, push: OpenPush, now: datetime) -> bool:
+        """The identifier may be free again: what the provider counts decides whether it has the push."""
+        start_s = int(push.bucket_start.timestamp())
+        counted = await self._provider.totals(push.customer_id, push.meter, start_s, start_s + 3_600, "hour")
+        if counted.get(start_s) == push.quantity:
+            await self._settle(push, Report(Outcome.ACCEPTED), now)
+            return True
+        async with self._pool.connection() as connection:
+            await connection.execute(_ANEW, _keys(push))
+        return False
+
+
+def _keys(push: OpenPush) -> dict[str, object]:
+    return {
+        "tenant": push.tenant_id,
+        "meter": push.meter.value,
+        "bucket": push.bucket_start,
+        "number": push.number,
+    }

@@ -1,0 +1,89 @@
+"""Billing in the background: usage pushed and compared, webhook events acted on. Without a Stripe key there is nothing to do.
+
+Each task is safe to run twice, even at once; one run does what all before it left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from accounts.billing.pushes import SURELY_ACCEPTED, Pusher
+from accounts.billing.reconciling import Reconciler
+from accounts.billing.subscriptions import Inbox
+from core.settings import Settings, load_settings
+from core.tasks import TaskName
+from jobs.registry import Resources, Task, Tasks
+from jobs.retry import Backoff
+
+if TYPE_CHECKING:
+    from accounts.billing.stripe_adapter import StripeBilling
+
+_DAY: Final = timedelta(days=1)
+
+
+async def push_usage(resources: Resources) -> None:
+    """Tell Stripe of hours that are over or have changed."""
+    settings = load_settings()
+    async with _provider(settings) as provider:
+        if provider is not None:
+            is_absolute = settings.stripe_usage_mode == "absolute"
+            await Pusher(resources.pool, provider, is_absolute=is_absolute).run(resources.now_ms())
+
+
+async def take_billing_events(resources: Resources) -> None:
+    """Act on webhook events that wait."""
+    async with resources.pool.connection() as connection:
+        query = "SELECT EXISTS (SELECT FROM weir.billing_event WHERE processed_at IS NULL AND attempts < 20)"
+        row = await (await connection.execute(query)).fetchone()
+    if row is None or not row[0]:
+        return
+    async with _provider(load_settings()) as provider:
+        if provider is not None:
+            await Inbox(resources.pool, provider).process()
+
+
+async def reconcile_recent_usage(resources: Resources) -> None:
+    """Compare today and yesterday with what Stripe counts."""
+    await _reconcile(resources, _DAY)
+
+
+async def reconcile_usage(resources: Resources) -> None:
+    """Compare every day that a push can still change."""
+    await _reconcile(resources, SURELY_ACCEPTED)
+
+
+async def _reconcile(resources: Resources, back: timedelta) -> None:
+    today = datetime.fromtimestamp(resources.now_ms() / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    async with _provider(load_settings()) as provider:
+        if provider is not None:
+            await Reconciler(resources.pool, provider).run(today - back, today + _DAY, resources.now_ms())
+
+
+@asynccontextmanager
+async def _provider(settings: Settings) -> AsyncIterator[StripeBilling | None]:
+    if not settings.stripe_api_key.get_secret_value():
+        yield None
+        return
+    # Loading the library takes most of a second and 40 MB, which only workers that bill should pay.
+    from accounts.billing.stripe_adapter import from_settings  # noqa: PLC0415
+
+    provider = from_settings(settings)
+    try:
+        yield provider
+    finally:
+        if provider is not None:
+            await provider.close()
+
+
+# The next tick of a frequent task is its retry.
+_ONCE: Final = Backoff(max_attempts=1)
+
+BILLING_TASKS: Tasks = {
+    TaskName.PUSH_USAGE: Task(push_usage, timeout_s=600.0, backoff=_ONCE),
+    TaskName.TAKE_BILLING_EVENTS: Task(take_billing_events, timeout_s=60.0, backoff=_ONCE),
+    TaskName.RECONCILE_RECENT_USAGE: Task(reconcile_recent_usage, timeout_s=1_100.0, backoff=_ONCE),
+    TaskName.RECONCILE_USAGE: Task(reconcile_usage, timeout_s=3_600.0),
+}

@@ -1,0 +1,9 @@
+"""Every task that a job worker knows."""
+
+from __future__ import annotations
+
+from jobs.billing import BILLING_TASKS
+from jobs.maintenance import TASKS as MAINTENANCE_TASKS
+from jobs.registry import Tasks
+
+TASKS: Tasks = {**MAINTENANCE_TASKS, **BILLING_TASKS}

@@ -1,0 +1,320 @@
+"""Usage on its way to the stand-in for Stripe: whatever goes wrong, its totals become those of the rows, to the unit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from accounts.billing.pushes import Pusher
+from accounts.billing.reconciling import Reconciler
+from accounts.billing.subscriptions import subscribe_directly, take_invoice, take_subscription
+from core.clock import now_ms
+from core.postgres import DatabaseRole, Pool, open_pool
+from ops.fake_stripe.faults import Trouble
+from schemas.usage import HOUR_MS, Meter, UsageIncrement
+from sinks.timescale import usage
+from tests.integration.servers import Database, create_tenant
+from tests.integration.stripe_scene import StripeScene, stripe_scene
+
+pytestmark = pytest.mark.integration
+
+EVENTS = "/v1/billing/meter_events"
+HOUR = timedelta(hours=1)
+
+
+class Scene:
+    """Tenants on the enterprise plan, their usage, and the pushes."""
+
+    def __init__(self, database: Database, pool: Pool, stripe: StripeScene, is_absolute: bool) -> None:
+        self.database, self.pool, self.stripe = database, pool, stripe
+        self.pusher = Pusher(pool, stripe.billing, is_absolute=is_absolute)
+        self.customers: dict[str, str] = {}
+        self._ahead_ms = 0
+
+    @property
+    def now_ms(self) -> int:
+        return now_ms() + self._ahead_ms
+
+    def advance(self, span: timedelta) -> None:
+        """Move our clock and Stripe's."""
+        self._ahead_ms += round(span.total_seconds() * 1000)
+        self.stripe.advance(span.total_seconds())
+
+    def hour(self, ago: int) -> datetime:
+        """An hour that long before the present one."""
+        return datetime.fromtimestamp(now_ms() // HOUR_MS * HOUR_MS / 1000, UTC) - ago * HOUR
+
+    async def subscribe(self) -> str:
+        tenant = await create_tenant(self.database)
+        async with self.pool.connection() as connection:
+            made = await subscribe_directly(connection, self.stripe.billing, tenant.tenant_id, "enterprise")
+        self.customers[tenant.tenant_id] = made.customer_id
+        return tenant.tenant_id
+
+    async def use(self, tenant_id: str, hour: datetime, quantity: int, meter: Meter = Meter.SCANS) -> None:
+        """Usage as a pipeline adds it; scans, as they need no readings to agree with."""
+        row = UsageIncrement(tenant_id, meter, round(hour.timestamp() * 1000), quantity)
+        async with self.pool.connection() as connection, connection.transaction():
+            await usage.add(connection, [row], "t-usage")
+
+    async def push(self) -> None:
+        """A run as the job makes it, at a time at which every back-off is over."""
+        self.advance(timedelta(minutes=11))
+        await self.pusher.run(self.now_ms)
+
+    def states(self) -> list[tuple[Any, ...]]:
+        return self.database.query(
+            "SELECT state, number, acked_quantity, adjusted FROM usage_pushes ORDER BY bucket_start"
+        )
+
+    async def at_stripe(self, tenant_id: str, hour: datetime, meter: Meter = Meter.SCANS) -> int | None:
+        start_s = int(hour.timestamp())
+        totals = self.stripe.billing.totals(self.customers[tenant_id], meter, start_s, start_s + 3600, "hour")
+        return (await totals).get(start_s)
+
+    async def reconcile(self) -> tuple[int, int]:
+        """Sent again, alarms."""
+        start = (self.hour(0) - timedelta(days=3)).replace(hour=0)
+        report = await Reconciler(self.pool, self.stripe.billing).run(start, start + timedelta(days=5), self.now_ms)
+        return report.sent_again, report.alarms
+
+    def drift(self) -> list[tuple[Any, ...]]:
+        return self.database.query(
+            "SELECT bucket_start, metered, pushed, adjusted, stripe, difference FROM usage_drift ORDER BY 1"
+        )
+
+    def make_old(self) -> None:
+        """As if all usage had changed long enough ago for its push to be overdue."""
+        self.database.query("ALTER TABLE weir.usage DISABLE TRIGGER usage_changed")
+        self.database.query("UPDATE weir.usage SET changed_at = changed_at - interval '10 minutes'")
+        self.database.query("ALTER TABLE weir.usage ENABLE TRIGGER usage_changed")
+        self.database.query("UPDATE weir.billing_account SET activated_at = activated_at - interval '20 minutes'")
+
+
+def run(database: Database, act: Callable[[Scene], Coroutine[Any, Any, None]], *, is_absolute: bool = True) -> None:
+    async def go() -> None:
+        async with (
+            stripe_scene(is_absolute=is_absolute) as stripe,
+            open_pool(database.writer_url, DatabaseRole.WRITER) as pool,
+        ):
+            await stripe.billing.set_up()
+            await act(Scene(database, pool, stripe, is_absolute))
+
+    asyncio.run(go())
+
+
+BOTH_MODES = pytest.mark.parametrize("is_absolute", [True, False], ids=["absolute", "delta"])
+
+
+@BOTH_MODES
+def test_a_closed_hour_is_pushed_and_pushed_again_when_it_changes(database: Database, is_absolute: bool) -> None:
+    async def act(scene: Scene) -> None:
+        tenant_id = await scene.subscribe()
+        await scene.use(tenant_id, scene.hour(2), 5)
+        await scene.use(tenant_id, scene.hour(-3), 9)  # an hour that is not over
+        await scene.push()
+        await scene.push()
+        assert scene.states() == [("acknowledged", 1, 5, 0)]
+        await scene.use(tenant_id, scene.hour(2), 2)
+        await scene.push()
+
+        assert scene.states() == [("acknowledged", 2, 7, 0)]
+        assert await scene.at_stripe(tenant_id, scene.hour(2)) == 7
+        assert len(scene.stripe.events()) == 2
+
+    run(database, act, is_absolute=is_absolute)
+
+
+@BOTH_MODES
+@pytest.mark.parametrize("trouble", list(Trouble))
+def test_trouble_leaves_the_total_exact(database: Database, trouble: Trouble, is_absolute: bool) -> None:
+    async def act(scene: Scene) -> None:
+        tenant_id = await scene.subscribe()
+        await scene.use(tenant_id, scene.hour(2), 5)
+        scene.stripe.fail(EVENTS, trouble, times=2)
+        for _ in range(2):
+            await scene.push()
+            assert scene.states()[0][0] in ("pending", "ambiguous")
+        # Stripe replays a failed answer to a known idempotency key for 24 h: what it counts decides.
+        for _ in range(2):
+            scene.advance(timedelta(hours=21))
+            await scene.push()
+        await scene.push()
+
+        assert scene.states()[0][0::2] == ("acknowledged", 5)
+        assert await scene.at_stripe(tenant_id, scene.hour(2)) == 5
+
+    run(database, act, is_absolute=is_absolute)
+
+
+@BOTH_MODES
+def test_after_25_hours_what_stripe_counts_decides_about_a_lost_reply(database: Database, is_absolute: bool) -> None:
+    async def act(scene: Scene) -> None:
+        tenant_id = await scene.subscribe()
+        await scene.use(tenant_id, scene.hour(2), 5)
+        scene.stripe.fail(EVENTS, Trouble.LOST_REPLY)
+        await scene.push()
+        assert scene.states() == [("ambiguous", 1, None, 0)]
+        scene.advance(timedelta(hours=25))
+        await scene.push()
+
+        assert scene.states() == [("acknowledged", 1, 5, 0)]
+        assert len(scene.stripe.events()) == 1
+
+    run(database, act, is_absolute=is_absolute)
+
+
+def test_a_push_that_is_refused_holds_up_no_other_tenant_and_shows(database: Database) -> None:
+    async def act(scene: Scene) -> None:
+        first, second = await scene.subscribe(), await scene.subscribe()
+        await scene.use(first, scene.hour(2), 10**15)
+        await scene.use(first, scene.hour(1), 1)
+        await scene.use(second, scene.hour(2), 3)
+        await scene.push()
+
+        assert sorted(state for state, *_ in scene.states()) == ["acknowledged", "acknowledged", "rejected"]
+        scene.make_old()
+        [(hour, metered, pushed, adjusted, _, difference)] = scene.drift()
+        assert (hour, metered, pushed, adjusted, difference) == (scene.hour(2), 10**15, 0, 0, -(10**15))
+
+    run(database, act)
+
+
+def test_what_was_dropped_is_sent_again_once_and_what_is_too_much_raises_an_alarm(database: Database) -> None:
+    async def act(scene: Scene) -> None:
+        tenant_id = await scene.subscribe()
+        for ago in range(1, 11):
+            await scene.use(tenant_id, scene.hour(ago), 100 + ago)
+        await scene.push()
+        db = scene.stripe.fake.store.db
+        for ago in range(1, 6):
+            db.execute("DELETE FROM meter_event WHERE value = ?", (100 + ago,))
+        db.execute("UPDATE meter_event SET value = 999 WHERE value = 110")
+        scene.stripe.fake.behaviour.summary_lag_s = 600
+        assert await scene.reconcile() == (0, 0)  # acknowledged a moment ago: nothing is missed yet
+
+        scene.advance(timedelta(minutes=16))
+        assert await scene.reconcile() == (5, 1)
+        await scene.push()
+        scene.advance(timedelta(minutes=16))
+        again = await scene.reconcile()
+        await scene.push()
+
+        assert again == (0, 1)
+        assert len(scene.stripe.events()) == 10
+        assert [await scene.at_stripe(tenant_id, scene.hour(ago)) for ago in (1, 5, 9)] == [101, 105, 109]
+        [(kind, detail)] = database.query("SELECT kind, detail FROM operator_alarms")
+        assert kind == "billing"
+        assert "Stripe counts 999, it was told 110" in detail
+        assert [(row[0], row[4] - row[2]) for row in scene.drift()] == [(scene.hour(10), 889)]
+
+    run(database, act)
+
+
+def test_all_agree_once_stripe_was_read(database: Database) -> None:
+    async def act(scene: Scene) -> None:
+        tenant_id = await scene.subscribe()
+        for ago in (1, 2, 30):
+            await scene.use(tenant_id, scene.hour(ago), ago)
+        scene.make_old()
+        assert [row[5] for row in scene.drift()] == [-30, -2, -1]  # due, and not pushed
+        await scene.push()
+        scene.advance(timedelta(minutes=16))
+        assert await scene.reconcile() == (0, 0)
+
+        assert scene.drift() == []
+        assert database.query("SELECT quantity FROM provider_usage ORDER BY bucket_start") == [(30,), (2,), (1,)]
+
+    run(database, act)
+
+
+def test_of_active_sensors_the_last_hour_is_what_stripe_counts(database: Database) -> None:
+    async def act(scene: Scene) -> None:
+        tenant_id = await scene.subscribe()
+        for ago, quantity in ((27, 7), (26, 4), (2, 3)):
+            await scene.use(tenant_id, scene.hour(ago), quantity, Meter.ACTIVE_SENSORS)
+        await scene.push()
+        scene.advance(timedelta(minutes=16))
+
+        assert await scene.reconcile() == (0, 0)
+        assert database.query("SELECT quantity FROM provider_usage ORDER BY bucket_start") == [(7,), (4,), (3,)]
+
+    run(database, act)
+
+
+@pytest.mark.parametrize("is_pushed_before", [True, False])
+def test_usage_of_a_final_period_becomes_a_dated_adjustment(database: Database, is_pushed_before: bool) -> None:
+    async def act(scene: Scene) -> None:
+        tenant_id = await scene.subscribe()
+        await scene.use(tenant_id, scene.hour(2), 5)
+        if is_pushed_before:
+            await scene.push()
+        else:
+            await scene.pusher.plan(datetime.fromtimestamp(scene.now_ms / 1000, UTC))
+        invoice = await _final_invoice(scene, tenant_id)
+        await scene.use(tenant_id, scene.hour(2), 3)
+        await scene.push()
+        await scene.push()
+
+        pushed, adjusted = (5, 3) if is_pushed_before else (None, 8)
+        state = "acknowledged" if is_pushed_before else "adjusted"
+        assert scene.states() == [(state, 1, pushed, adjusted)]
+        ledger = database.query("SELECT bucket_start, quantity, reason FROM usage_adjustments")
+        assert ledger == [(scene.hour(2), adjusted, "the invoice of the period is final")]
+        assert len(scene.stripe.events()) == (1 if is_pushed_before else 0)
+        assert invoice is not None
+        scene.make_old()
+        assert scene.drift() == []
+
+    run(database, act)
+
+
+async def _final_invoice(scene: Scene, tenant_id: str) -> object:
+    from accounts.billing.port import Invoice
+
+    span = (scene.hour(50), scene.hour(0))
+    invoice = Invoice("in_1", scene.customers[tenant_id], *span, is_final=True)
+    async with scene.pool.connection() as connection:
+        await take_invoice(connection, invoice)
+    return invoice
+
+
+def test_hours_older_than_stripe_takes_become_adjustments(database: Database) -> None:
+    async def act(scene: Scene) -> None:
+        tenant_id = await scene.subscribe()
+        await scene.use(tenant_id, scene.hour(24 * 36), 8)
+        await scene.use(tenant_id, scene.hour(24 * 36), 1)
+        await scene.push()
+
+        assert scene.states() == [("adjusted", 1, None, 9)]
+        [(quantity, reason)] = database.query("SELECT quantity, reason FROM usage_adjustments")
+        assert (quantity, reason) == (9, "the hour is too old to be pushed")
+        assert scene.stripe.events() == []
+
+    run(database, act)
+
+
+def test_a_subscription_that_ended_is_told_nothing_more_and_leaves_the_free_plan(database: Database) -> None:
+    async def act(scene: Scene) -> None:
+        tenant_id = await scene.subscribe()
+        [subscription] = scene.stripe.fake.store.all("subscription")
+        ended = scene.hour(1)
+        scene.stripe.fake.store.put(
+            "subscription", subscription | {"status": "canceled", "ended_at": int(ended.timestamp())}
+        )
+        async with scene.pool.connection() as connection:
+            await take_subscription(connection, await scene.stripe.billing.subscription(subscription["id"]))
+        await scene.use(tenant_id, scene.hour(2), 5)
+        await scene.use(tenant_id, scene.hour(1), 6)
+        await scene.push()
+
+        assert [event[1] for event in scene.stripe.events()] == [5]
+        assert database.query("SELECT plan FROM weir.tenant WHERE tenant_id = %s", tenant_id) == [("free",)]
+        scene.make_old()
+        assert scene.drift() == []
+
+    run(database, act)
