@@ -40,6 +40,7 @@ SHOWN_TO_ITSELF = {
     "weir_tenant.quality_hourly",
     "weir_tenant.usage_hourly",
     "weir_tenant.usage_monthly",
+    "weir.billing_account",
     "weir_tenant.dead_letters",
     "weir_tenant.refused_readings",
     "weir_tenant.refusal_counts",
@@ -136,6 +137,7 @@ async def _fill(scene: StoreScene) -> None:
         "INSERT INTO weir.usage VALUES ('tenant-zebra', 'readings', '2026-03-10T12:00Z', 3, 1)",
         # Nothing of A's own differs, so that only the other's differences could be told.
         "INSERT INTO weir.usage SELECT s.*, 1 FROM weir.stored_usage('A', '-infinity', 'infinity') s",
+        "INSERT INTO weir.billing_account (tenant_id, customer_id) VALUES ('tenant-zebra', 'cus-zebra')",
         "INSERT INTO weir.dead_letter_record VALUES ('readings', 'id', 0, 0, 'zebra', 'zebra', '[]', 1)",
         'INSERT INTO weir.dead_letter (tenant_id, device_id, sensor, reason, detail, topic, topic_identity, partition, "offset",'
         " refused_at) VALUES ('tenant-zebra', 'dev-zebra', 'zebra', 'invalid_value', 'zebra', 'readings', 'id', 0, 0, now())",

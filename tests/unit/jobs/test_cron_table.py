@@ -9,8 +9,8 @@ import croniter  # type: ignore[import-untyped] # procrastinate reads the table 
 import pytest
 
 from core.tasks import TaskName, queue_of
-from jobs.tasks import TASKS
 from jobs.schedule import SCHEDULE, Scheduled
+from jobs.tasks import TASKS
 
 
 def every(seconds: int) -> list[float]:
