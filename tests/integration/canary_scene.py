@@ -1,0 +1,158 @@
+"""A tenant with something in every book, every text of it a canary: whoever else shows one has sung.
+
+Whoever adds a kind of thing with an id plants one in `furnish` and names its id.
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import httpx2
+
+from ops.embedded.lifeline import tied
+from ops.embedded.ports import pick_port
+from tests.integration.api_scene import NOWHERE, Client, add_readings, add_sensor, client, instant
+from tests.integration.people_scene import PASSWORD, post, sign_in
+from tests.integration.servers import Database, Tenant, wait_until, worker_environment
+
+START = instant("2026-11-20T00:00:00Z")
+RULE = {"severity": "minor", "condition": {"type": "threshold", "above": 8.0, "for": "30m"}}
+
+
+@dataclass(frozen=True)
+class Furnished:
+    """A tenant, whom it signed in, and what it has.
+
+    Attributes:
+        mark: in every one of its texts.
+        ids: by the names that parameters have.
+        secrets: what no log may ever show, besides the texts.
+    """
+
+    tenant: Tenant
+    mark: str
+    ids: dict[str, str]
+    secrets: tuple[str, ...]
+
+    @property
+    def nowhere(self) -> dict[str, str]:
+        """Ids like its own, of nothing."""
+        return {
+            name: "987654321" if value.isdigit() else f"{value[:4]}{'0' * (len(value) - 4)}"
+            for name, value in self.ids.items()
+        }
+
+
+def furnish(database: Database, url: str, tenant: Tenant) -> Furnished:
+    """Plant one of everything."""
+    mark = f"canary{secrets.token_hex(4)}"
+    with client(url, tenant.api_key) as api:
+        ids = _places(database, api, tenant, mark) | _people(database, api, mark)
+        ids |= _alert(database, api, tenant, mark, ids["sensor_id"])
+    token = sign_in(url, f"{mark}@{mark}.example")
+    hidden = (tenant.api_key, token["access_token"], token["refresh_token"], tenant.devices[0].secret, PASSWORD)
+    return Furnished(tenant, mark, ids, hidden)
+
+
+def _places(database: Database, api: Client, tenant: Tenant, mark: str) -> dict[str, str]:
+    organization = api.http.patch("/v1/organization", json={"name": f"{mark} organization"})
+    assert organization.status_code == 200, organization.text
+    site = post(
+        api, "/v1/sites", {"name": f"{mark} site", "timezone": "UTC", "attributes": {mark: f"{mark} site"}}, 201
+    )
+    unit = {"name": f"{mark} unit", "kind": "fridge", "site_id": site["site_id"], "attributes": {mark: f"{mark} unit"}}
+    unit_id = post(api, "/v1/units", unit, 201)["unit_id"]
+    device_id = tenant.devices[0].device_id
+    assert api.http.patch(f"/v1/devices/{device_id}", json={"name": f"{mark} device"}).status_code == 200
+    sensor_no, sensor_id = add_sensor(database, tenant, f"{mark} sensor")
+    add_readings(database, sensor_no, [(START + timedelta(minutes=n), 0, 4.5) for n in range(60)])
+    assigned = api.http.patch(f"/v1/sensors/{sensor_id}", json={"unit_id": unit_id})
+    assert assigned.status_code == 200, assigned.text
+    ((secret_id,),) = database.query("SELECT secret_id FROM weir.device_secret WHERE device_id = %s", device_id)
+    return {
+        "site_id": site["site_id"],
+        "unit_id": unit_id,
+        "device_id": device_id,
+        "secret_id": str(secret_id),
+        "sensor_id": sensor_id,
+    }
+
+
+def _people(database: Database, api: Client, mark: str) -> dict[str, str]:
+    owner = {"email": f"{mark}@{mark}.example", "role": "owner", "name": f"{mark} owner", "password": PASSWORD}
+    post(api, "/v1/users", owner, 201)
+    staff = {"email": f"staff@{mark}.example", "role": "staff", "name": f"{mark} staff"}
+    user_id = post(api, "/v1/users", staff, 201)["user_id"]
+    key_id = post(api, "/v1/api-keys", {"name": f"{mark} key", "scopes": ["read"]}, 201)["api_key_id"]
+    guest = {"email": f"guest@{mark}.example", "role": "viewer", "name": f"{mark} guest"}
+    invitation_id = post(api, "/v1/auth/invitations", guest, 201)["invitation_id"]
+    return {
+        "user_id": user_id,
+        "api_key_id": key_id,
+        "invitation_id": invitation_id,
+        "subject_id": user_id,
+        "actor": database.query("SELECT api_key_id FROM weir.api_key WHERE api_key_id <> %s LIMIT 1", key_id)[0][0],
+    }
+
+
+def _alert(database: Database, api: Client, tenant: Tenant, mark: str, sensor_id: str) -> dict[str, str]:
+    rule_id = post(api, "/v1/rules", {**RULE, "name": f"{mark} rule", "applies_to": {"sensor_id": sensor_id}}, 201)[
+        "rule_id"
+    ]
+    ((alert_id,),) = database.query(
+        "INSERT INTO weir.alert_episode (tenant_id, sensor_no, rule_no, severity, status, started_at, fired_at, peak_at,"
+        " peak_value, proven_ms, possible_ms, historical, reason)"
+        " SELECT %s, s.sensor_no, r.rule_no, 'minor', 'firing', %s, %s, %s, 9.5, 60000, 60000, false, %s"
+        " FROM weir.sensor s, weir.rule r WHERE s.sensor_id = %s AND r.rule_id = %s RETURNING alert_id",
+        tenant.tenant_id,
+        START,
+        START,
+        START,
+        f"{mark} reason",
+        sensor_id,
+        rule_id,
+    )
+    post(api, f"/v1/alerts/{alert_id}/comment", {"note": f"{mark} note"}, 200)
+    post(api, f"/v1/alerts/{alert_id}/assign", {"assignee": f"{mark} assignee"}, 200)
+    return {"rule_id": rule_id, "alert_id": str(alert_id)}
+
+
+@contextmanager
+def api_process(database: Database, log_file: Path) -> Iterator[str]:
+    """A `weir api` of its own process that logs all it can; yields the URL."""
+    port = pick_port()
+    environment = worker_environment(
+        database,
+        NOWHERE,
+        "walk-",
+        WEIR_DATABASE_URL=database.reader_url,
+        WEIR_LOG_LEVEL="DEBUG",
+        WEIR_API_REQUESTS_PER_S="10000",
+        WEIR_API_REQUEST_BURST="10000",
+        WEIR_SIGN_IN_FAILURES_PER_ADDRESS="10000",
+    )
+    with log_file.open("wb") as log:
+        words = tied([sys.executable, "-m", "ops.cli", "api", "--port", str(port)], signal.SIGTERM)
+        process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: _answers(url), 60, "the API's start")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/livez").status_code == 200
+    except httpx2.TransportError:
+        return False
