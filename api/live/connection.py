@@ -7,7 +7,6 @@ connection; the hub decides what it gets.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +33,7 @@ ABORT: Final = "weir.abort"
 """ASGI extension by which our server offers to cut a connection that takes nothing more."""
 
 _FLUSH_S: Final = 3.0
+_STALLED_S: Final = 20.0
 _MAX_ERRORS: Final = 100
 _INVALID: Final = "the credential is unknown, revoked or expired; use another"
 
@@ -50,7 +50,7 @@ class Connection:
 
     __slots__ = (
         "_abort", "_allowance", "_asked_s", "_credential", "_ended", "_errors", "_outbox", "_principal", "_receive", "_send",
-        "_service", "_subscriptions", "closing",
+        "_sending_s", "_service", "_subscriptions", "closing",
     )  # fmt: skip
 
     def __init__(self, service: LiveService, receive: Receive, send: Send, scope: Scope) -> None:
@@ -65,6 +65,7 @@ class Connection:
         self._errors = 0
         self._allowance = float(service.limits.message_burst)
         self._asked_s = monotonic_s()
+        self._sending_s: float | None = None
         self.closing: tuple[CloseCode, str] | None = None
         self._ended = asyncio.Event()
 
@@ -103,19 +104,26 @@ class Connection:
         self._principal = principal
         return all(principal.may(PERMISSIONS[one.channel]) for one in self._subscriptions.values())
 
+    def check(self, now_s: float) -> None:
+        """End it if its client has taken nothing for long."""
+        if self._sending_s is not None and now_s - self._sending_s > _STALLED_S:
+            self._overflowed()
+
     def _overflowed(self) -> None:
-        self.close(CloseCode.SLOW, "events come faster than this client takes them; come back with the cursor")
+        self.close(CloseCode.SLOW, "this client takes too little of what it asked for; come back with the cursor")
 
     async def _finish(self, writer: asyncio.Task[None]) -> None:
         """Say goodbye if there is anybody to say it to."""
         if self.closing is None:
             return
         code, reason = self.closing
-        with contextlib.suppress(Exception):  # the client may be gone, and then nobody needs the rest
+        try:
             async with asyncio.timeout(_FLUSH_S):
                 await writer
                 await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
                 return
+        except Exception as error:  # the client may be gone, or takes nothing more
+            log.info("live.cut", error=type(error).__name__, code=int(code))
         if self._abort is not None:
             self._abort()
 
@@ -129,7 +137,9 @@ class Connection:
 
     async def _write(self) -> None:
         while (frame := await self._outbox.next()) is not None:
+            self._sending_s = monotonic_s()
             await self._send({"type": "websocket.send", "text": frame})
+            self._sending_s = None
 
     # --- what the client says ---
 

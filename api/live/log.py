@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from api.live import protocol
@@ -24,6 +24,7 @@ from sinks.timescale.live import Event, Place
 _MAX_EVENTS: Final = 1_000
 _MAX_CHARS: Final = 4 * 1024 * 1024
 _SNAPSHOT_S: Final = 1.0
+_SLOW: Final = "events come faster than this client takes them; come back with the cursor"
 _REPLACED: Final = "the event log was replaced; come back with the cursor"
 
 
@@ -115,16 +116,51 @@ class TenantLog:
             self._tail = Place(events[-1].seq, events[-1].at_us)
 
     def _hand_out(self, events: Sequence[Event]) -> None:
+        before = events[0].seq - 1
         for (channel, criteria), group in self._groups.items():
             chosen = _chosen(events, channel, criteria)
-            if not group:
-                continue
-            message = self._message(channel, chosen[-1], chosen) if chosen else None
+            messages = [self._message(channel, part[-1], part) for part in _frames(chosen)]
+            size = sum(len(message.tail) for message in messages)
             for subscription in list(group):
+                if subscription.position < before or not subscription.outbox.has_room(size):
+                    self._remind(subscription)
+                    continue
                 subscription.position = self._tail.seq
-                if message is not None:
+                for message in messages:
                     subscription.told = chosen[-1].seq
                     subscription.send(message)
+
+    def _remind(self, subscription: Subscription) -> None:
+        """It is behind: it goes on from memory when it has time, or is sent away if memory has moved on meanwhile."""
+        if self._recent and subscription.position + 1 < self._recent[0].seq:
+            subscription.close(CloseCode.SLOW, _SLOW)
+        else:
+            subscription.outbox.remind(subscription)
+
+    def has_more(self, subscription: Subscription) -> bool:
+        """Whether it is behind."""
+        return subscription.position < self._tail.seq
+
+    def drain(self, subscription: Subscription) -> Message | None:
+        """Events of one frame from memory; a client so slow that memory has moved on is sent away, to resume by its cursor."""
+        place, message = self._from_memory(subscription, subscription.position)
+        if place is None:
+            subscription.position = self._tail.seq
+            subscription.close(CloseCode.SLOW, _SLOW)
+            return None
+        subscription.position = place.seq
+        if message is not None:
+            subscription.told = place.seq
+        return message
+
+    def _from_memory(self, subscription: Subscription, seq: int) -> tuple[Place | None, Message | None]:
+        """What memory has after an event: where it leads to (None: memory does not reach back so far), and the message if any."""
+        first = self._recent[0].seq if self._recent else self._tail.seq + 1
+        if seq + 1 < first:
+            return None, None
+        start = seq + 1 - first
+        part = [self._recent[n] for n in range(start, min(len(self._recent), start + live.PAGE_EVENTS))]
+        return self._part(subscription, part)
 
     def _message(self, channel: str, last: Event, chosen: Iterable[Event]) -> Message:
         return protocol.event(
@@ -153,6 +189,7 @@ class TenantLog:
         if resumed:
             subscription.send(protocol.sync(self._cursors.of_place(channel, self._tail)))
         subscription.position = subscription.told = self._tail.seq
+        subscription.feed = self
         self._groups.setdefault((channel, subscription.criteria), {})[subscription] = None
 
     def leave(self, subscription: Subscription) -> None:
@@ -212,20 +249,30 @@ class TenantLog:
         await subscription.outbox.room()
         if place.seq >= self._tail.seq:
             return place
-        first = self._recent[0].seq if self._recent else self._tail.seq + 1
-        if place.seq + 1 >= first:
-            start = place.seq + 1 - first
-            part = [self._recent[n] for n in range(start, min(len(self._recent), start + live.PAGE_EVENTS))]
-        else:
-            found = await live.events_after(self._pool, self._tenant_id, place.seq)
-            part = found[1:] if place.seq else found
-            if not part or part[0].seq != place.seq + 1:
-                subscription.close(CloseCode.RESYNC, "events were removed meanwhile; come back with the cursor")
-                return None
-        return self._send_part(subscription, part)
+        following, message = self._from_memory(subscription, place.seq)
+        if following is None:
+            return await self._from_store(subscription, place)
+        if message is not None:
+            subscription.send(message)
+        return following
 
-    def _send_part(self, subscription: Subscription, part: Sequence[Event]) -> Place:
-        """At most a frame's worth of what is for the subscription."""
+    async def _from_store(self, subscription: Subscription, place: Place) -> Place | None:
+        """Send a page of events that memory does not have any more."""
+        found = await live.events_after(self._pool, self._tenant_id, place.seq)
+        page = found[1:] if place.seq else found
+        if not page or page[0].seq != place.seq + 1:
+            subscription.close(CloseCode.RESYNC, "events were removed meanwhile; come back with the cursor")
+            return None
+        while page:
+            await subscription.outbox.room()
+            place, message = self._part(subscription, page)
+            if message is not None:
+                subscription.send(message)
+            page = page[place.seq + 1 - page[0].seq :]
+        return place
+
+    def _part(self, subscription: Subscription, part: Sequence[Event]) -> tuple[Place, Message | None]:
+        """Of these events at most a frame's worth of what is for the subscription, and where that leads to."""
         chosen: list[Event] = []
         size = 0
         last = part[0]
@@ -236,9 +283,8 @@ class TenantLog:
                 chosen.append(event)
                 size += len(event.item)
             last = event
-        if chosen:
-            subscription.send(self._message(subscription.channel, last, chosen))
-        return Place(last.seq, last.at_us)
+        message = self._message(subscription.channel, last, chosen) if chosen else None
+        return Place(last.seq, last.at_us), message
 
     async def _send_snapshot(self, subscription: Subscription) -> Place:
         place, items = await self._snapshot(subscription.channel, subscription.criteria)
@@ -273,3 +319,17 @@ def _passes(event: Event, criteria: Criteria) -> bool:
 
 def _chosen(events: Sequence[Event], channel: str, criteria: Criteria) -> list[Event]:
     return [event for event in events if event.channel == channel and _passes(event, criteria)]
+
+
+def _frames(events: Sequence[Event]) -> Iterator[list[Event]]:
+    """Events in frames of bounded size."""
+    part: list[Event] = []
+    size = 0
+    for event in events:
+        if part and size + len(event.item) > protocol.MAX_FRAME_CHARS:
+            yield part
+            part, size = [], 0
+        part.append(event)
+        size += len(event.item)
+    if part:
+        yield part

@@ -1,28 +1,29 @@
-"""What waits to be sent to one connection: frames in order within a byte bound, and newest values while it is busy.
+"""What waits to be sent to one connection: frames in order within a bound, and who has more once there is time.
 
-Border: a queue; who fills it never waits, one task empties it. Log frames that do not fit overflow it: its owner closes the
-connection with a code that says "come back", and the cursor does the rest. Latest values never overflow, they conflate.
+Border: a queue; who fills it never waits, one task empties it. While a client is busy, subscriptions keep what is new where it
+costs nothing (newest values conflated, events in the tenant's shared memory) and are asked for it when the queue is empty.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 from api.live.protocol import Message
 
 
-class Conflating(Protocol):
-    """A subscription to a latest channel."""
-
-    def conflate(self, entries: Mapping[object, str]) -> None:
-        """Keep the newest of each key until there is time."""
-        ...
+class Waiting(Protocol):
+    """A subscription that has something to say once there is time."""
 
     def drain(self) -> Message | None:
-        """What was kept as one message; nothing is kept any more."""
+        """A frame's worth of it; None if none of that is for its client."""
+        ...
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something is left."""
         ...
 
     @property
@@ -46,7 +47,7 @@ class Outbox:
         self._overflowed = overflowed
         self._frames: deque[str] = deque()
         self._size = 0
-        self._waiting: dict[Conflating, None] = {}
+        self._waiting: dict[Waiting, None] = {}
         self._filled = asyncio.Event()
         self._emptied = asyncio.Event()
         self._emptied.set()
@@ -56,7 +57,7 @@ class Outbox:
     @property
     def is_busy(self) -> bool:
         """Whether what is handed in now would have to wait."""
-        return self._sending or bool(self._frames)
+        return self._sending or bool(self._frames) or bool(self._waiting)
 
     def put(self, frame: str) -> None:
         """Queue a frame as it is."""
@@ -76,20 +77,16 @@ class Outbox:
         """Queue a message of a subscription."""
         self.put(self._encode(message, ref))
 
-    def offer(self, subscription: Conflating, message: Message, entries: Mapping[object, str]) -> None:
-        """Send newest values now, or as soon as there is time, then only the newest of each key."""
-        if not self.is_busy:
-            self.deliver(subscription.ref, message)
-            return
-        subscription.conflate(entries)
-        self.remind(subscription)
+    def has_room(self, chars: int) -> bool:
+        """Whether so much fits in."""
+        return not self._waiting and self._size + chars <= self._limit
 
-    def remind(self, subscription: Conflating) -> None:
-        """It has something conflated to say."""
+    def remind(self, subscription: Waiting) -> None:
+        """It has something to say once there is time."""
         self._waiting[subscription] = None
         self._filled.set()
 
-    def forget(self, subscription: Conflating) -> None:
+    def forget(self, subscription: Waiting) -> None:
         """It ended."""
         self._waiting.pop(subscription, None)
 
@@ -102,15 +99,23 @@ class Outbox:
             self._emptied.set()
             if self._closed:
                 return None
-            while self._waiting:
-                subscription = next(iter(self._waiting))
-                del self._waiting[subscription]
-                message = subscription.drain()
+            if self._waiting:
+                message, ref = self._asked()
                 if message is not None:
                     self._sending = True
-                    return self._encode(message, subscription.ref)
+                    return self._encode(message, ref)
+                continue
             self._filled.clear()
             await self._filled.wait()
+
+    def _asked(self) -> tuple[Message | None, str]:
+        """What the subscription that waits longest has to say."""
+        subscription = next(iter(self._waiting))
+        del self._waiting[subscription]
+        message = subscription.drain()
+        if subscription.has_more and not self._closed:
+            self._waiting[subscription] = None
+        return message, subscription.ref
 
     def _taken(self) -> str:
         frame = self._frames.popleft()

@@ -16,6 +16,9 @@ from schemas.live import CHANNELS
 MAX_ITEMS_CHARS: Final = 32 * 1024
 """Items of one snapshot or replay frame; a single larger item travels alone."""
 
+MAX_FRAME_CHARS: Final = 128 * 1024
+"""Items of one frame of events; a single larger item travels alone."""
+
 _MAX_TOKEN_CHARS: Final = 4_096
 _MAX_FILTER_IDS: Final = 1_000
 _MAX_ID_CHARS: Final = 64

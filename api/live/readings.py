@@ -175,17 +175,23 @@ class TenantReadings:
         self._flushing, self._flushed_s = None, monotonic_s()
         cursor = self._cursor()
         for group in self._groups.values():
-            if group.entries:
-                entries, group.entries = group.entries, {}
-                message = protocol.event(cursor, entries.values())
-                for subscription in group.subscriptions:
-                    subscription.offer(message, entries)
+            entries, group.entries = group.entries, {}
+            if entries:
+                hand_out(group.subscriptions, entries, cursor)
 
     def _cursor(self) -> str:
         return self._cursors.of_time(CHANNEL, self._seen_ms)
 
-    def _drained(self, items: Iterable[str]) -> Message:
-        return protocol.event(self._cursor(), items)
+    def has_more(self, subscription: Subscription) -> bool:
+        """Whether newest values wait for it."""
+        return bool(subscription.pending)
+
+    def drain(self, subscription: Subscription) -> Message:
+        """Newest values of one frame; only the last frame moves the cursor."""
+        items = subscription.take_pending()
+        if not subscription.pending:
+            subscription.seen = self._cursor()
+        return protocol.event(subscription.seen, items)
 
     async def join(self, subscription: Subscription, cursor: str | None) -> None:
         """Send how things stand, or what is newer than the cursor, and let the subscription watch from there."""
@@ -193,9 +199,9 @@ class TenantReadings:
         since_ms = None if cursor is None else self._cursors.time(CHANNEL, cursor)
         if cursor is not None and since_ms is None:
             subscription.send(protocol.unrecoverable("the cursor is not one of this tenant and channel"))
-        subscription.is_held, subscription.drained = True, self._drained
+        subscription.is_held, subscription.feed = True, self
         self._watch(subscription)
-        seen = self._cursor()
+        subscription.seen = self._cursor()
         least_ms = None if since_ms is None else since_ms - MARGIN_MS
         items = [
             sensor.item
@@ -205,7 +211,7 @@ class TenantReadings:
             and subscription.criteria.passes(sensor.sensor_id, sensor.site_id, sensor.unit_id)
         ]
         await send_pages(subscription, items, None if least_ms is None else cursor)
-        subscription.send(protocol.sync(seen))
+        subscription.send(protocol.sync(subscription.seen))
         subscription.release()
 
     def _watch(self, subscription: Subscription) -> None:
@@ -242,3 +248,14 @@ async def send_pages(subscription: Subscription, items: list[str], cursor: str |
             subscription.send(protocol.snapshot(page, more=number < len(pages)))
         elif page:
             subscription.send(protocol.event(cursor, page))
+
+
+def hand_out(subscriptions: Iterable[Subscription], entries: dict[object, str], cursor: str) -> None:
+    """Offer newest values to everybody who watches them; what is too much for a frame goes to each when it has time."""
+    if sum(map(len, entries.values())) > protocol.MAX_FRAME_CHARS:
+        for subscription in subscriptions:
+            subscription.keep(entries)
+        return
+    message = protocol.event(cursor, entries.values())
+    for subscription in subscriptions:
+        subscription.offer(message, entries)

@@ -31,8 +31,8 @@ class LiveServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then stop."""
-        app = self.config.loaded_app
-        services: Services | None = getattr(getattr(app, "state", None), "services", None)
+        # `loaded_app` is wrapped into uvicorn's own middleware.
+        services: Services | None = getattr(getattr(self.config.app, "state", None), "services", None)
         if services is not None:
             await services.live.drain()
         await super().shutdown(sockets)

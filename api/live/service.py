@@ -19,7 +19,7 @@ from api.live.connection import spread
 from api.live.hub import Hub
 from api.live.sessions import Sessions
 from api.live.subscription import Subscription
-from core.clock import Clock
+from core.clock import Clock, monotonic_s
 from core.postgres import Pool
 from core.secrets import Vault
 from core.settings import Settings
@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 _RESTART_S: Final = 1.0
 _DRAIN_S: Final = 5.0
+_CHECK_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,10 @@ class Drainable(Protocol):
 
     def drain(self, retry_ms: int) -> None:
         """Close it with a time to wait."""
+        ...
+
+    def check(self, now_s: float) -> None:
+        """Close it if its client has taken nothing for long."""
         ...
 
 
@@ -99,7 +104,7 @@ class LiveService:
 
     async def start(self) -> None:
         """Begin to listen; the database may be away."""
-        self._tasks = [asyncio.create_task(_keep(one)) for one in (self._bridge.run, self.sessions.run)]
+        self._tasks = [asyncio.create_task(_keep(one)) for one in (self._bridge.run, self.sessions.run, self._check)]
 
     async def stop(self) -> None:
         """Stop listening."""
@@ -116,6 +121,14 @@ class LiveService:
             async with asyncio.timeout(_DRAIN_S):
                 while self._connections:  # noqa: ASYNC110 - a handful of looks at the end of a process
                     await asyncio.sleep(0.02)
+
+    async def _check(self) -> None:
+        """Send away who takes nothing, forever."""
+        while True:
+            await asyncio.sleep(_CHECK_S)
+            now_s = monotonic_s()
+            for connection in list(self._connections):
+                connection.check(now_s)
 
     def enter(self, connection: Drainable) -> bool:
         """Count a connection in; False if there is no room."""

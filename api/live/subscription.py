@@ -6,9 +6,22 @@ Border: state only. The tenant's feeds decide what it gets, its connection's out
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from api.live.outbox import Outbox
-from api.live.protocol import CloseCode, Criteria, Message
+from api.live.protocol import MAX_FRAME_CHARS, CloseCode, Criteria, Message
+
+
+class Feed(Protocol):
+    """What a subscription follows."""
+
+    def has_more(self, subscription: Subscription) -> bool:
+        """Whether something waits for it."""
+        ...
+
+    def drain(self, subscription: Subscription) -> Message | None:
+        """A frame's worth of what waits; None if none of it is for this subscription."""
+        ...
 
 
 class Subscription:
@@ -27,15 +40,16 @@ class Subscription:
         "channel",
         "close",
         "criteria",
-        "drained",
+        "feed",
         "is_held",
         "outbox",
         "pending",
         "position",
         "ref",
+        "seen",
         "tenant_id",
         "told",
-    )  # fmt: skip
+    )
 
     def __init__(
         self,
@@ -52,24 +66,34 @@ class Subscription:
         self.ref = ref
         self.outbox = outbox
         self.close = close
+        # What to ask for more once there is time; None until it has joined.
+        self.feed: Feed | None = None
         # Of a log: the last event that it was given or that is not for it, and the last one its client was told.
         self.position = 0
         self.told = 0
-        # Of a latest channel: newest values that wait; while held, until its snapshot is out.
+        # Of a latest channel: newest values that wait, and where a client goes on that got only a part of them.
         self.pending: dict[object, str] = {}
+        self.seen = ""
+        # Until its snapshot is out.
         self.is_held = False
-        self.drained: Callable[[list[str]], Message] | None = None
 
     def send(self, message: Message) -> None:
         """Queue a message."""
         self.outbox.deliver(self.ref, message)
 
     def offer(self, message: Message, entries: Mapping[object, str]) -> None:
-        """Newest values: now if the connection is idle."""
-        if self.is_held:
-            self.pending.update(entries)
+        """Newest values: now if the connection is idle, else conflated."""
+        if self.is_held or self.outbox.is_busy:
+            self.keep(entries)
         else:
-            self.outbox.offer(self, message, entries)
+            self.send(message)
+            self.seen = message.cursor or self.seen
+
+    def keep(self, entries: Mapping[object, str]) -> None:
+        """Newest values for when there is time."""
+        self.pending.update(entries)
+        if not self.is_held:
+            self.outbox.remind(self)
 
     def release(self) -> None:
         """The snapshot is out: what came meanwhile may go."""
@@ -77,13 +101,24 @@ class Subscription:
         if self.pending:
             self.outbox.remind(self)
 
-    def conflate(self, entries: Mapping[object, str]) -> None:
-        """Keep the newest of each key until there is time."""
-        self.pending.update(entries)
+    @property
+    def has_more(self) -> bool:
+        """Whether something waits for it."""
+        return self.feed is not None and not self.is_held and self.feed.has_more(self)
 
     def drain(self) -> Message | None:
-        """What was kept as one message; nothing is kept any more."""
-        if not self.pending or self.drained is None or self.is_held:
-            return None
-        items, self.pending = list(self.pending.values()), {}
-        return self.drained(items)
+        """A frame's worth of what waits; None if none of it is for this subscription."""
+        return None if self.feed is None or not self.has_more else self.feed.drain(self)
+
+    def take_pending(self) -> list[str]:
+        """Newest values for one frame; they wait no more."""
+        items: list[str] = []
+        size = 0
+        for key in list(self.pending):
+            item = self.pending[key]
+            if items and size + len(item) > MAX_FRAME_CHARS:
+                break
+            items.append(item)
+            size += len(item)
+            del self.pending[key]
+        return items

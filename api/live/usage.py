@@ -13,7 +13,7 @@ from typing import Final
 from api.live import protocol
 from api.live.cursors import LiveCursors
 from api.live.protocol import Message
-from api.live.readings import send_pages
+from api.live.readings import hand_out, send_pages
 from api.live.subscription import Subscription
 from core.clock import Clock
 from core.postgres import Pool
@@ -77,9 +77,7 @@ class TenantUsage:
             )
             entries = self._adopt(rows)
         if entries:
-            message = protocol.event(self._cursor(), entries.values())
-            for subscription in list(self._subscriptions):
-                subscription.offer(message, entries)
+            hand_out(self._subscriptions, entries, self._cursor())
 
     def _adopt(self, rows: Iterable[UsageRow]) -> dict[object, str]:
         """The items of rows that are new or of another revision."""
@@ -102,8 +100,16 @@ class TenantUsage:
     def _cursor(self) -> str:
         return self._cursors.of_time(CHANNEL, self._seen_us)
 
-    def _drained(self, items: Iterable[str]) -> Message:
-        return protocol.event(self._cursor(), items)
+    def has_more(self, subscription: Subscription) -> bool:
+        """Whether newest values wait for it."""
+        return bool(subscription.pending)
+
+    def drain(self, subscription: Subscription) -> Message:
+        """Newest values of one frame; only the last frame moves the cursor."""
+        items = subscription.take_pending()
+        if not subscription.pending:
+            subscription.seen = self._cursor()
+        return protocol.event(subscription.seen, items)
 
     async def join(self, subscription: Subscription, cursor: str | None) -> None:
         """Send what changed lately, or since the cursor, and let the subscription watch from there."""
@@ -113,13 +119,13 @@ class TenantUsage:
             subscription.send(protocol.unrecoverable("the cursor is not one of this tenant and channel"))
         if since_us is not None and since_us < (self._clock.now_ms() - _WINDOW_MS) * 1000:
             self._adopt(await live.usage_changed_since(self._pool, self._tenant_id, since_us - _MARGIN_US))
-        subscription.is_held, subscription.drained = True, self._drained
+        subscription.is_held, subscription.feed = True, self
         self._subscriptions[subscription] = None
-        seen = self._cursor()
+        subscription.seen = self._cursor()
         least_us = 0 if since_us is None else since_us - _MARGIN_US
         items = [item for _, changed_us, item in self._rows.values() if changed_us >= least_us]
         await send_pages(subscription, items, None if since_us is None else cursor)
-        subscription.send(protocol.sync(seen))
+        subscription.send(protocol.sync(subscription.seen))
         subscription.release()
 
     def leave(self, subscription: Subscription) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -59,9 +62,9 @@ class LiveClient:
             while True:
                 self.socket.recv(timeout=WAIT_S)
         except ConnectionClosed as error:
-            frame = error.rcvd
-        assert frame is not None, "the connection was cut without a close frame"
-        return frame.code, frame.reason
+            close = error.rcvd
+        assert close is not None, "the connection was cut without a close frame"
+        return close.code, close.reason
 
 
 @contextmanager
@@ -87,3 +90,52 @@ def emit(database: Database, tenant: Tenant, *documents: Frame, channel: str = "
             "SELECT weir.emit_live(%s, %s, %s)",
             ([tenant.tenant_id] * len(documents), [channel] * len(documents), [Jsonb(one) for one in documents]),
         )
+
+
+class Switch:
+    """A dumb TCP balancer: each new connection goes to the next server, and every connection can be cut at once."""
+
+    def __init__(self, ports: list[int]) -> None:
+        self._ports = itertools.cycle(ports)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._links: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def cut(self) -> None:
+        """Cut everything without a goodbye."""
+        with self._lock:
+            for link in self._links:
+                with suppress(OSError):
+                    link.shutdown(socket.SHUT_RDWR)
+            self._links.clear()
+
+    def close(self) -> None:
+        """Cut everything and accept nothing more."""
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", next(self._ports)))
+                with self._lock:
+                    self._links |= {client, server}
+                for source, target in ((client, server), (server, client)):
+                    threading.Thread(target=_pump, args=(source, target), daemon=True).start()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65_536):
+            target.sendall(data)
+    for end in (source, target):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()
