@@ -46,6 +46,7 @@ from api.auth import ApiKeys, DeviceSecrets, Require, UserTokens
 from api.errors import install_handlers
 from api.health import Readiness
 from api.limits import SignInLimits, TokenBuckets
+from api.live import sse
 from api.live.service import LiveService
 from api.live.websocket import LiveSocket
 from api.metrics import Metrics
@@ -78,6 +79,7 @@ _ENDPOINTS: Final = (
     users,
     api_keys,
     audit,
+    sse,
     health,
     documentation,
     dashboard,

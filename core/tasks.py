@@ -35,6 +35,7 @@ class TaskName(StrEnum):
     ENSURE_PARTITIONS = "ensure_partitions"
     APPLY_RETENTION = "apply_retention"
     CLEAN_UP = "clean_up"
+    TRIM_LIVE_EVENTS = "trim_live_events"
     RESCUE_STALLED_JOBS = "rescue_stalled_jobs"
     REMOVE_OLD_JOBS = "remove_old_jobs"
     SEND_MESSAGE = "send_message"

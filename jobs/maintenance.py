@@ -30,6 +30,8 @@ _HEARTBEATS_KEPT = timedelta(days=1)
 # Tokens and messages that are of no use any more; a held message is worth no more than the token in it.
 _SIGN_INS_KEPT = timedelta(days=1)
 _MESSAGES_KEPT = timedelta(days=14)
+_LIVE_KEPT = timedelta(hours=24)
+_LIVE_EVENTS_KEPT = 100_000
 _FAILED_JOBS_KEPT = timedelta(days=30)
 # Successes of the frequent tasks are noise after an hour: hundreds an hour in these queues.
 _SUCCEEDED_JOBS_KEPT = {Queue.ROLLUPS: timedelta(hours=1), Queue.BILLING: timedelta(hours=1)}
@@ -70,6 +72,22 @@ async def clean_up(resources: Resources) -> None:
     await _delete(resources, "weir.user_session", "expires_at < %s", now - _SIGN_INS_KEPT)
     await _delete(resources, "weir.password_reset", "expires_at < %s", now - _SIGN_INS_KEPT)
     await _delete(resources, "weir.outgoing_message", "created_at < %s", now - _MESSAGES_KEPT)
+
+
+async def trim_live_events(resources: Resources) -> None:
+    """Delete live events past 24 hours, and past a tenant's newest 100 000; a tenant's last event stays, cursors name it."""
+    async with resources.pool.connection() as connection:
+        cursor = await connection.execute(
+            "SELECT h.tenant_id, greatest(h.seq - %s, (SELECT coalesce(max(e.seq), 0) FROM weir.live_event e"
+            " WHERE e.tenant_id = h.tenant_id AND e.at < %s)) FROM weir.live_head h",
+            (_LIVE_EVENTS_KEPT, _now(resources) - _LIVE_KEPT),
+        )
+        old = await cursor.fetchall()
+    for tenant_id, seq in old:
+        where: LiteralString = (
+            "tenant_id = %s AND seq <= %s AND seq < (SELECT h.seq FROM weir.live_head h WHERE h.tenant_id = %s)"
+        )
+        await _delete(resources, "weir.live_event", where, tenant_id, seq, tenant_id)
 
 
 async def rescue_stalled_jobs(resources: Resources) -> None:
@@ -122,6 +140,7 @@ TASKS: Tasks = {
     TaskName.ENSURE_PARTITIONS: Task(ensure_partitions, timeout_s=60.0),
     TaskName.APPLY_RETENTION: Task(apply_retention, timeout_s=900.0),
     TaskName.CLEAN_UP: Task(clean_up, timeout_s=900.0),
+    TaskName.TRIM_LIVE_EVENTS: Task(trim_live_events, timeout_s=900.0),
     TaskName.REMOVE_OLD_JOBS: Task(remove_old_jobs, timeout_s=900.0),
     TaskName.SEND_MESSAGE: Task(send_message, timeout_s=60.0),
 }

@@ -66,6 +66,12 @@ SCHEDULE = (
         "old refusal counts, closed alarms and dead workers' heartbeats serve nobody",
     ),
     Scheduled(
+        TaskName.TRIM_LIVE_EVENTS,
+        "12 * * * *",
+        Queue.MAINTENANCE,
+        "viewers resume from at most a day ago; older events only make the table slow",
+    ),
+    Scheduled(
         TaskName.REMOVE_OLD_JOBS,
         "52 * * * *",
         Queue.MAINTENANCE,

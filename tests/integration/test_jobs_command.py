@@ -49,6 +49,7 @@ def test_a_new_system_does_every_task_at_once_and_without_a_failure(
         "refresh_rollups",
         "remove_old_jobs",
         "rescue_stalled_jobs",
+        "trim_live_events",
     }
 
     def done() -> bool:

@@ -124,6 +124,7 @@ class TestDocument:
             "DELETE /v1/api-keys/{api_key_id}",
             "POST /v1/api-keys/{api_key_id}/rotate",
             "GET /v1/audit",
+            "GET /v1/live/{channel}",
             "GET /livez",
             "GET /readyz",
             "GET /metrics",
