@@ -1,4 +1,4 @@
-"""Devices as a tenant's people handle them: making, renaming, new secrets, revoking; and who the tenant is.
+"""Devices as a tenant's people handle them: making, renaming, new secrets, revoking.
 
 Runs as weir_reader inside a tenant's transaction; row-level security keeps it within the tenant. Secrets go in sealed and
 never come out: whoever makes one shows it once.
@@ -48,17 +48,6 @@ class MadeSecret:
 
     secret_id: str
     secret: str
-
-
-@dataclass(frozen=True, slots=True)
-class Organization:
-    """The tenant itself."""
-
-    tenant_id: str
-    name: str
-    plan: str
-    raw_retention_ms: int | None
-    created_at: datetime
 
 
 _PAGE: Final[LiteralString] = (
@@ -157,18 +146,3 @@ async def revoke_secret(connection: Connection, device_id: str, secret_id: int) 
 async def revoke_device(connection: Connection, device_id: str) -> None:
     """Believe nothing more that a device signs; what it sent stays."""
     await connection.execute("SELECT weir.revoke_device(%s)", (device_id,))
-
-
-async def read_organization(connection: Connection) -> Organization:
-    """The transaction's tenant."""
-    cursor = await connection.execute(
-        "SELECT tenant_id, name, plan, (extract(epoch FROM raw_retention) * 1000)::bigint, created_at FROM weir.tenant"
-    )
-    row = await cursor.fetchone()
-    assert row is not None  # noqa: S101 - the credential's tenant exists
-    return Organization(*row)
-
-
-async def rename_organization(connection: Connection, name: str) -> None:
-    """Call the tenant something else."""
-    await connection.execute("UPDATE weir.tenant SET name = %s WHERE tenant_id = weir.current_tenant()", (name,))

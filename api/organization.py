@@ -7,8 +7,8 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
-from accounts import devices, place_fields
-from accounts.devices import Organization
+from accounts import organization, place_fields
+from accounts.organization import Organization
 from api.auth import Principal, Require
 from api.bodies import Body, described, require_known
 from api.device_models import ORGANIZATION_CHANGED, ORGANIZATION_FOUND, ORGANIZATION_SCHEMA
@@ -29,7 +29,7 @@ _CHANGED_BODY: Final = described(ORGANIZATION_SCHEMA, {"name": "Harbour Kitchens
 async def read_organization(services: ServicesOfApp, principal: Reader) -> Response:
     """The tenant whose credential this is."""
     async with tenant_transaction(services.pool, principal.tenant_id) as connection:
-        return answer(shown(await devices.read_organization(connection)))
+        return answer(shown(await organization.read_organization(connection)))
 
 
 @router.patch(
@@ -45,18 +45,18 @@ async def change_organization(services: ServicesOfApp, principal: Writer, body: 
     name = checked(lambda: place_fields.printable(body.get("name"), "name")) if "name" in body else None
     async with changing(services, principal.tenant_id, principal.subject) as connection:
         if name is not None:
-            await devices.rename_organization(connection, name)
-        return answer(shown(await devices.read_organization(connection)))
+            await organization.rename_organization(connection, name)
+        return answer(shown(await organization.read_organization(connection)))
 
 
-def shown(organization: Organization) -> dict[str, object]:
+def shown(tenant: Organization) -> dict[str, object]:
     """The tenant as the API shows it."""
-    kept_ms = organization.raw_retention_ms
+    kept_ms = tenant.raw_retention_ms
     return {
-        "organization_id": organization.tenant_id,
-        "tenant_id": organization.tenant_id,
-        "name": organization.name,
-        "plan": organization.plan,
+        "organization_id": tenant.tenant_id,
+        "tenant_id": tenant.tenant_id,
+        "name": tenant.name,
+        "plan": tenant.plan,
         "raw_retention": None if kept_ms is None else format_duration(kept_ms),
-        "created_at": instant(organization.created_at),
+        "created_at": instant(tenant.created_at),
     }

@@ -284,6 +284,38 @@ class TestSensors:
         ]
         stranger.get(path, status=404)
 
+    def test_the_audit_log_tells_who_moved_it_and_since_when(
+        self, api: Client, database: Database, tenant: Tenant, sensor: str, places: tuple[str, str, str]
+    ) -> None:
+        home, away, unit_id = places
+        first, second = (shown(NOW - timedelta(days=n)) for n in (6, 9))
+        self.change(api, sensor, unit_id=unit_id, effective_from=first)
+        self.change(api, sensor, unit_id=None, site_id=away, effective_from=second)
+        ((key,),) = database.query("SELECT api_key_id FROM weir.api_key WHERE tenant_id = %s", tenant.tenant_id)
+
+        entries = api.walk("/v1/audit", kind="assignment", subject_id=sensor)
+
+        told = [(one["actor"], one["action"], one["changes"]["place"]) for one in reversed(entries)]
+        in_unit = {"unit_id": unit_id, "site_id": home}
+        assert [(who, what, self.without_time(place)) for who, what, place in told] == [
+            (key, "created", {"to": in_unit}),
+            (key, "removed", {"from": in_unit}),
+            (key, "created", {"to": {"unit_id": None, "site_id": away}}),
+        ]
+        assert [datetime.fromisoformat(place["to"]["effective_from"]) for _, _, place in told[::2]] == [
+            datetime.fromisoformat(first),
+            datetime.fromisoformat(second),
+        ]
+        kinds = {one["kind"] for one in api.walk("/v1/audit", subject_id=unit_id)}
+        assert kinds == {"unit", "unit_version"}
+
+    @staticmethod
+    def without_time(place: dict[str, Any]) -> dict[str, Any]:
+        return {
+            side: {name: value for name, value in one.items() if name != "effective_from"}
+            for side, one in place.items()
+        }
+
     def test_sensors_are_listed_by_place_and_device(
         self, api: Client, database: Database, tenant: Tenant, sensor: str, places: tuple[str, str, str]
     ) -> None:
