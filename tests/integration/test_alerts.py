@@ -123,7 +123,7 @@ def test_every_change_reaches_the_alerts_topic(
         f"{topic_prefix}alerts",
         bootstrap_servers=broker.bootstrap,
         auto_offset_reset="earliest",
-        consumer_timeout_ms=30_000,
+        consumer_timeout_ms=60_000,
     )
     record = next(iter(consumer))
     consumer.close()

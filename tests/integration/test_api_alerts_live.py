@@ -117,7 +117,7 @@ def firing(api: Client) -> list[dict[str, Any]]:
 def published(broker: Broker, topic: str, count: int) -> list[dict[str, Any]]:
     """The records of the topic, once there are this many."""
     consumer = KafkaConsumer(
-        topic, bootstrap_servers=broker.bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=30_000
+        topic, bootstrap_servers=broker.bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=60_000
     )
     records = []
     for record in consumer:

@@ -54,7 +54,7 @@ def post(device: Client, value: bytes, **headers: str) -> httpx2.Response:
 def first_record(bootstrap: str, topic: str) -> Any:
     """The first record that comes on a topic."""
     consumer = KafkaConsumer(
-        topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=30_000
+        topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", consumer_timeout_ms=60_000
     )
     try:
         return next(iter(consumer))

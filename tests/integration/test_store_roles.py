@@ -70,13 +70,14 @@ ASKING_FOR_THE_TENANT = {
     "weir.record_site",
     "weir.record_unit",
     "weir.register_device",
+    "weir.remember_customer",
     "weir.revoke_device",
     "weir.revoke_device_secret",
     "weir.rotate_device_secret",
     "weir.welcome_user",
 }
-# These tell and take numbers and ids, nothing of what tenants store.
-ACROSS_TENANTS = {"weir.live_heads", "weir.refusals_by_reason", "weir.want_live"}
+# These tell and take numbers and ids, nothing of what tenants store; a provider's event is kept and never shown.
+ACROSS_TENANTS = {"weir.live_heads", "weir.receive_billing_event", "weir.refusals_by_reason", "weir.want_live"}
 # These take a digest, a session's id or an e-mail address, and answer with what belongs to it.
 BEFORE_ANY_TENANT = {
     "weir.accept_invitation",

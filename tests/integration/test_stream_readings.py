@@ -367,7 +367,7 @@ class TestRefusing:
             f"{topic_prefix}dead-letters",
             bootstrap_servers=broker.bootstrap,
             auto_offset_reset="earliest",
-            consumer_timeout_ms=30_000,
+            consumer_timeout_ms=60_000,
         )
         record = next(one for one in consumer if one.key == own.tenant.devices[0].device_id.encode())
         consumer.close()
