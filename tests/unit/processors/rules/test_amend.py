@@ -63,6 +63,15 @@ def test_of_those_that_merge_the_one_that_fired_first_survives() -> None:
     ]
 
 
+def test_one_merges_into_the_one_that_covers_it() -> None:
+    first, second = episode(0, 1, 2), episode(10, 11, 14)
+
+    assert amend([stored("a", 0, 1, 2), stored("b", 10, 11, 12), stored("c", 12, 13, 14)], [first, second]) == [
+        Amendment("b", second),
+        Amendment("c", None, merged_into="b", reason="merged"),
+    ]
+
+
 def test_of_those_into_which_one_splits_the_fired_one_keeps_it() -> None:
     fired, pending = episode(0, 5, 7), episode(9, None, None)
 
