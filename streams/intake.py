@@ -27,6 +27,7 @@ from sinks.timescale.writer import Fenced
 from streams.lanes import Lanes
 from streams.positions import Stand, load_positions, reread_truncated_log
 from streams.readings import BatchReport, ReadingsPipeline, RecordBatch
+from streams.rules.silence import LogEnds
 
 log = structlog.get_logger()
 
@@ -103,14 +104,21 @@ class Intake:
         log.info("partitions.assigned", positions={number: stand.next_offset for number, stand in stands.items()})
         return {tp: stands[tp.partition].next_offset for tp in wanted}
 
-    async def end_offsets(self, app: faust.App) -> dict[int, int]:
-        """The true end of every partition of the topic as the broker answers now; nothing while the topic is not known.
+    async def log_ends(self) -> LogEnds:
+        """The true end of every partition of the topic as the broker answers now.
 
         Not `app.consumer.highwaters`: the embedded broker answers that with too little where the last batch has several
-        records, which made silence of what was just being fetched.
+        records, which would make silence of what is just being fetched.
         """
-        count = app.consumer.topic_partitions(self._topic) or 0
-        return await asyncio.to_thread(topic_ends, self._settings.kafka_bootstrap, self._topic, count) if count else {}
+        return await asyncio.to_thread(self._ask_for_ends)
+
+    def _ask_for_ends(self) -> LogEnds:
+        bootstrap = self._settings.kafka_bootstrap
+        topic = kafka.describe(bootstrap, [self._topic]).get(self._topic)
+        if topic is None:
+            msg = f"topic {self._topic} is not there; create it (`weir worker` does at its start)"
+            raise Transient(msg)
+        return LogEnds(topic.identity, topic_ends(bootstrap, self._topic, topic.partitions))
 
     def lags(self, app: faust.App) -> list[dict[str, object]]:
         """Stored position and log end of each partition held, for the heartbeat; the end is the last fetch's own."""

@@ -135,7 +135,7 @@ class Worker:
             asyncio.create_task(RuleWorker(pool, self._clock, self._alerts_topic).run()),
             asyncio.create_task(GrowthTeller(pool, self._clock, self._alerts_topic).run()),
             asyncio.create_task(
-                SilenceWatch(pool, self._clock, self._topic, self._alerts_topic, lambda: intake.end_offsets(app)).run()
+                SilenceWatch(pool, self._clock, self._topic, self._alerts_topic, intake.log_ends).run()
             ),
         ]
         _calm_garbage_collector()

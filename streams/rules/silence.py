@@ -28,7 +28,16 @@ from streams.rules.sensors import KnownSensor, load_sensors
 
 log = structlog.get_logger()
 
-EndOffsets = Callable[[], Awaitable[Mapping[int, int]]]
+
+@dataclass(frozen=True, slots=True)
+class LogEnds:
+    """Where every partition of a topic ends, and which topic that is: made anew, it begins at 0 under another identity."""
+
+    identity: str
+    ends: Mapping[int, int]
+
+
+AskForEnds = Callable[[], Awaitable[LogEnds]]
 
 _LEASE = "silence-watch"
 _ROUND_S, _ANSWER_S = 2.0, 10.0
@@ -42,7 +51,7 @@ class Seen:
     """Where every partition ended at or after a moment."""
 
     at_ms: int
-    ends: Mapping[int, int]
+    log: LogEnds
 
 
 class SilenceWatch:
@@ -53,15 +62,15 @@ class SilenceWatch:
         clock: tells the evaluation time T.
         topic: the broker's name of the readings topic.
         alerts_topic: where episodes are published.
-        end_offsets: asks the broker for the end of every partition of the topic; raises or hangs while it is away.
+        log_ends: asks the broker for the end of every partition of the topic; raises or hangs while it is away.
     """
 
-    def __init__(self, pool: Pool, clock: Clock, topic: str, alerts_topic: str, end_offsets: EndOffsets) -> None:
+    def __init__(self, pool: Pool, clock: Clock, topic: str, alerts_topic: str, log_ends: AskForEnds) -> None:
         self._pool = pool
         self._clock = clock
         self._topic = topic
         self._alerts_topic = alerts_topic
-        self._end_offsets = end_offsets
+        self._log_ends = log_ends
         self._book = RuleBook()
 
     async def run(self) -> None:
@@ -90,17 +99,19 @@ class SilenceWatch:
     async def _look(self) -> Seen | None:
         now_ms = self._clock.now_ms()
         try:
-            return Seen(now_ms, await asyncio.wait_for(self._end_offsets(), _ANSWER_S))
+            return Seen(now_ms, await asyncio.wait_for(self._log_ends(), _ANSWER_S))
         except Exception as exc:  # whatever the client raises, the broker did not answer: nothing is judged
             log.warning("silence.broker_away", error=type(exc).__name__)
             return None
 
     async def _is_caught_up(self, connection: Connection, seen: Seen) -> bool:
         cursor = await connection.execute(
-            "SELECT partition, next_offset FROM weir.stream_position WHERE topic = %s", (self._topic,)
+            "SELECT partition, next_offset FROM weir.stream_position WHERE topic = %s AND topic_identity = %s",
+            (self._topic, seen.log.identity),
         )
         positions: dict[int, int] = dict(await cursor.fetchall())
-        return bool(seen.ends) and all(positions.get(partition, -1) >= end for partition, end in seen.ends.items())
+        ends = seen.log.ends
+        return bool(ends) and all(positions.get(partition, -1) >= end for partition, end in ends.items())
 
     async def _judge(self, connection: Connection, lease: Lease, now_ms: int) -> None:
         await self._book.refresh(connection)
