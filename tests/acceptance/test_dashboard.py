@@ -31,6 +31,7 @@ PAGES = {
     "#/rules": "Rules",
     "#/rules/new": "New rule",
     "#/quality": "Data quality",
+    "#/places": "Places",
     "#/devices": "Devices",
     "#/usage": "Usage",
     "#/access": "Access",
@@ -215,6 +216,35 @@ def test_a_rule_is_checked_at_the_field_previewed_and_created(system: Running, v
     page.get_by_role("button", name="Create rule").click()
 
     expect(page.get_by_role("row", name="Freezer too warm")).to_contain_text("Above 8.0")
+
+
+def test_a_device_is_made_with_a_secret_shown_once_and_its_sensor_put_into_a_new_unit(
+    system: Running, visit: Callable[..., Visit]
+) -> None:
+    opened = visit().sign_in()
+    page = opened.page
+    opened.go("#/devices", "Devices")
+    page.get_by_label("Name of the new device").fill("Walk-in logger")
+    page.get_by_role("button", name="Create device").click()
+    secret = page.locator(".secret").inner_text()
+    device = page.get_by_role("row", name="Walk-in logger").locator("code").inner_text()
+
+    published = system.publish(("probe", now(), 2.5), device=f"{device}.{secret}")
+
+    assert published == 202
+    opened.go("#/places", "Places")
+    page.get_by_label("Name of the new site").fill("Harbour")
+    page.get_by_role("button", name="Create site").click()
+    page.get_by_label("Name of the new unit").fill("Walk-in fridge")
+    page.get_by_label("At", exact=True).select_option(label="Harbour")
+    page.get_by_role("button", name="Create unit").click()
+    page.get_by_role("row", name="Walk-in logger").get_by_role("combobox").select_option(
+        label="Harbour \u203a Walk-in fridge"
+    )
+    opened.go("#/", "Overview")
+    expect(page.get_by_role("region", name="Harbour").locator("article")).to_contain_text("probe")
+    page.get_by_role("link", name="probe").click()
+    expect(page.get_by_role("heading", level=1, name="Walk-in fridge · probe")).to_be_visible()
 
 
 def test_names_from_devices_are_text_and_nothing_else(system: Running, visit: Callable[..., Visit]) -> None:

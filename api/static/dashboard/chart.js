@@ -84,7 +84,7 @@ export class Chart {
     const Plotly = await plotly();
     while (this.#dirty && !this.#ended) {
       this.#dirty = false;
-      await Plotly.react(this.#element, traces(this.#what), layout(this.#what), {
+      await Plotly.react(this.#element, traces(this.#what), layout(this.#what, this.#element.clientWidth || 600), {
         displayModeBar: false, responsive: true, doubleClick: "reset", scrollZoom: false,
       });
       await new Promise(requestAnimationFrame);
@@ -109,7 +109,7 @@ function traces({ points, unit }) {
   return isBand ? [band("Min", "low", false), band("Max", "high", true), line] : [line];
 }
 
-function layout({ start, end, unit, bounds = [], episodes = [], key, points }) {
+function layout({ start, end, unit, bounds = [], episodes = [], key, points }, width) {
   const text = colour("text"), muted = colour("muted"), grid = colour("line");
   const font = { family: getComputedStyle(document.body).fontFamily, size: 12, color: muted };
   const spans = episodes.map((episode) => ({ ...episode, from: Math.max(episode.start, start), to: Math.min(episode.end ?? end, end) }))
@@ -118,14 +118,14 @@ function layout({ start, end, unit, bounds = [], episodes = [], key, points }) {
     uirevision: key, autosize: true, paper_bgcolor: "transparent", plot_bgcolor: "transparent", font,
     margin: { l: 44, r: 12, t: spans.length ? 26 : 10, b: 42 }, showlegend: false, hovermode: "x unified", dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     hoverlabel: { bgcolor: colour("surface"), bordercolor: colour("strong-line"), font: { ...font, color: text } },
-    xaxis: { type: "date", range: [local(start), local(end)], gridcolor: grid, linecolor: grid, tickcolor: grid, zeroline: false, fixedrange: false, hoverformat: "%-d %b %H:%M:%S", nticks: 8 },
+    xaxis: { type: "date", range: [local(start), local(end)], gridcolor: grid, linecolor: grid, tickcolor: grid, zeroline: false, fixedrange: false, hoverformat: "%-d %b %H:%M:%S", nticks: Math.max(3, Math.floor(width / 110)), tickangle: 0 },
     yaxis: { gridcolor: grid, zeroline: false, fixedrange: true, ticksuffix: unitSign(unit) === "°C" ? "°" : "", range: valueRange(points, bounds), automargin: true },
     shapes: [
       ...spans.map((episode) => ({ type: "rect", xref: "x", yref: "paper", x0: local(episode.from), x1: local(episode.to), y0: 0, y1: 1, layer: "below", fillcolor: colour(`${episode.tone ?? "alert"}-ground`), line: { width: 1, color: colour(episode.tone ?? "alert"), dash: "dot" } })),
       ...bounds.map((bound) => ({ type: "line", xref: "paper", yref: "y", x0: 0, x1: 1, y0: bound.value, y1: bound.value, line: { width: 1.2, color: colour("warn"), dash: "dash" } })),
     ],
     annotations: [
-      ...labelled(spans, start, end).map((episode) => ({ xref: "x", yref: "paper", x: local(episode.from), y: 1, xanchor: "left", yanchor: "bottom", showarrow: false, text: `▲ ${plain(episode.name)}`, font: { ...font, size: 11, color: colour(episode.tone ?? "alert") } })),
+      ...labelled(spans, start, end, width - 56).map((episode) => ({ xref: "x", yref: "paper", x: local(episode.from), y: 1, xanchor: "left", yanchor: "bottom", showarrow: false, text: `▲ ${plain(episode.name)}`, font: { ...font, size: 11, color: colour(episode.tone ?? "alert") } })),
       ...bounds.map((bound) => ({ xref: "paper", yref: "y", x: 1, y: bound.value, xanchor: "right", yanchor: "bottom", showarrow: false, text: plain(bound.name), font: { ...font, size: 11, color: colour("warn") } })),
     ],
   };
@@ -134,14 +134,16 @@ function layout({ start, end, unit, bounds = [], episodes = [], key, points }) {
 /** Plotly reads some markup in its texts; names given by people are text. */
 const plain = (name) => (name.length > 40 ? `${name.slice(0, 39)}…` : name).replaceAll("<", "‹").replaceAll(">", "›").replaceAll("&", "＆");
 
-/** Names that fit: none begins where another still stands. */
-function labelled(spans, start, end) {
+/** Names that fit: none begins where another still stands, or runs out of the chart. */
+function labelled(spans, start, end, width) {
+  const place = (span) => (span.from - start) / (end - start) * width;
+  const length = (span) => 6.4 * Math.min(span.name.length, 40) + 22;
   const shown = [];
   for (const span of [...spans].sort((a, b) => a.from - b.from)) {
     const last = shown.at(-1);
-    if (!last || (span.from - last.from) / (end - start) > 0.28) shown.push(span);
+    if (place(span) + length(span) <= width && (!last || place(span) >= place(last) + length(last))) shown.push(span);
   }
-  return shown.filter((span) => (end - span.from) / (end - start) > 0.12);
+  return shown;
 }
 
 /** At least one degree high, bounds near the readings included. */

@@ -72,6 +72,12 @@ export class Feed extends EventTarget {
     this.#emit("places");
   }
 
+  /** After places or sensors were changed from this page. */
+  async reload() {
+    await Promise.all([this.#loadSensors(), this.loadPlaces()]);
+    this.#emit("places");
+  }
+
   stateOf(sensor) {
     if (this.alertsOf(sensor.sensor_id).some((alert) => alert.status === "firing")) return "alert";
     if (!sensor.last) return "new";

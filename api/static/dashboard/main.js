@@ -11,6 +11,7 @@ import * as alertView from "./views/alert.js";
 import * as alerts from "./views/alerts.js";
 import * as devices from "./views/devices.js";
 import * as overview from "./views/overview.js";
+import * as places from "./views/places.js";
 import * as quality from "./views/quality.js";
 import * as ruleEditor from "./views/rule_editor.js";
 import * as rules from "./views/rules.js";
@@ -20,10 +21,10 @@ import * as usage from "./views/usage.js";
 
 const VIEWS = [
   [/^\/$/, overview], [/^\/sensors\/([^/]+)$/, sensor], [/^\/alerts$/, alerts], [/^\/alerts\/([^/]+)$/, alertView],
-  [/^\/rules$/, rules], [/^\/rules\/([^/]+)$/, ruleEditor], [/^\/quality$/, quality], [/^\/devices$/, devices],
+  [/^\/rules$/, rules], [/^\/rules\/([^/]+)$/, ruleEditor], [/^\/quality$/, quality], [/^\/places$/, places], [/^\/devices$/, devices],
   [/^\/usage$/, usage], [/^\/access$/, access],
 ];
-const NAV = [["/", "Overview"], ["/alerts", "Alerts"], ["/rules", "Rules"], ["/quality", "Data quality"], ["/devices", "Devices"], ["/usage", "Usage"], ["/access", "Access"]];
+const NAV = [["/", "Overview"], ["/alerts", "Alerts"], ["/rules", "Rules"], ["/quality", "Data quality"], ["/places", "Places"], ["/devices", "Devices"], ["/usage", "Usage"], ["/access", "Access"]];
 
 const main = document.getElementById("main");
 const session = new Session();
@@ -79,8 +80,10 @@ function bar() {
 function markNav(path) {
   for (const link of document.querySelectorAll(".nav a")) {
     const isHere = link.dataset.to === "/" ? path === "/" || path.startsWith("/sensors") : path.startsWith(link.dataset.to);
-    if (isHere) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (isHere) {
+      link.setAttribute("aria-current", "page");
+      link.scrollIntoView({ block: "nearest", inline: "nearest" });
+    } else link.removeAttribute("aria-current");
   }
 }
 

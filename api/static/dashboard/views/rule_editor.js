@@ -165,8 +165,10 @@ class Preview {
   }
 
   async #run(button) {
-    const rule = this.#rule();
-    if (!rule) return;
+    const draft = this.#rule();
+    if (!draft) return;
+    // A name is not needed to see what a rule would find.
+    const rule = { ...draft, name: draft.name || "Preview" };
     button.disabled = true;
     fill(this.#result, loading());
     try {
