@@ -51,6 +51,12 @@ class ReconciliationPage(Model):
     next: str | None
 
 
+class Redirect(Model):
+    """Where to send the person."""
+
+    url: str
+
+
 _NEXT: Final = "lqRob3VyzwAAAZqzoA"
 _USAGE: Final[dict[str, Any]] = {
     "tenant_id": "ten_5d2f8c01",
@@ -90,4 +96,9 @@ RECONCILIATION_RESPONSES: Final[Responses] = {
         differ={"items": [_DIFFERENCE], "next": _NEXT},
     ),
     **_OF_A_TENANT,
+}
+REDIRECT_RESPONSES: Final[Responses] = {
+    201: answer(Redirect, "The page to open.", page={"url": "http://127.0.0.1:8500/pay/cs_test_a1"}),
+    **_OF_A_TENANT,
+    **problems(404),
 }

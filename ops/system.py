@@ -34,6 +34,7 @@ from ops.embedded.folder import take_folder
 from ops.embedded.logins import DATABASE, TOOLS, create_database, create_logins, forget_workers, forgive_workers
 from ops.embedded.ports import pick_port, require_free
 from ops.embedded.postgres import EmbeddedPostgres
+from ops.stripe_part import StripePart
 from ops.supervisor import Service, Supervisor, command
 from schemas.errors import Misconfigured
 from sinks.timescale.migrate import migrate
@@ -129,6 +130,14 @@ class System:
             restarted=self._broker_restarted,
         )
 
+        self._stripe = StripePart(
+            settings,
+            options.data_dir,
+            self._secret_key,
+            self.api_url,
+            lambda process: console.relay("stripe", process),
+        )
+
     @property
     def api_url(self) -> str:
         """Where this machine reaches the API."""
@@ -140,6 +149,7 @@ class System:
         """Start everything in its order; returns when `/readyz` says so."""
         await self._timed("database", self._start_database())
         await self._timed("schema", self._bring_schema())
+        await self._timed("stripe", self._stripe.start(self._supervisor))
         await self._timed("tenants", self._bring_tenants())
         await self._timed("broker", self._start_broker())
         self._write_files()
@@ -221,6 +231,7 @@ class System:
         if not await demo.still_there(owner_url, self._state.tenants):
             self._remember(replace(self._state, tenants=await demo.make(owner_url, vault)))
         await demo.open_doors(owner_url, vault, self._state.tenants)
+        await self._stripe.subscribe(owner_url, [tenant.tenant_id for tenant in self._state.tenants])
         if self._options.demo:
             await demo.furnish(owner_url, self._state.tenants)
 
@@ -258,6 +269,7 @@ class System:
             "WEIR_SECRET_KEY": self._secret_key,
             "WEIR_API_HOST": self._options.host,
             "WEIR_API_PORT": str(self._options.port),
+            **self._stripe.environment,
         }
 
     def _defaults(self) -> dict[str, str]:

@@ -27,7 +27,8 @@ SELECT tenant_id, %s, %s, %s, %s FROM weir.billing_account WHERE customer_id = %
 ON CONFLICT (tenant_id, starts_at) DO UPDATE SET is_final = p.is_final OR EXCLUDED.is_final, ends_at = EXCLUDED.ends_at
 """
 _CUSTOMER: Final = """
-SELECT t.name, a.customer_id FROM weir.tenant t LEFT JOIN weir.billing_account a USING (tenant_id) WHERE tenant_id = %s
+SELECT t.name, a.customer_id, a.subscription_id, a.status
+FROM weir.tenant t LEFT JOIN weir.billing_account a USING (tenant_id) WHERE tenant_id = %s
 """
 _WAITING: Final = """
 SELECT event_id, type, body FROM weir.billing_event WHERE processed_at IS NULL AND attempts < 20
@@ -83,6 +84,10 @@ async def subscribe_directly(
     if row is None:
         msg = f"there is no tenant {tenant_id}"
         raise Misconfigured(msg)
+    if row[2] is not None and row[3] not in _OVER:
+        made = await provider.subscription(row[2])
+        await take_subscription(connection, made)
+        return made
     customer_id = row[1] or await provider.create_customer(tenant_id, row[0])
     await connection.execute(
         "INSERT INTO weir.billing_account (tenant_id, customer_id) VALUES (%s, %s) ON CONFLICT DO NOTHING",

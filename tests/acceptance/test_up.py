@@ -70,6 +70,17 @@ def test_the_operator_of_the_connection_file_reads_the_views_of_all_tenants(syst
     assert rows == (4,)  # partitions
 
 
+def test_both_demo_tenants_are_subscribed_to_the_enterprise_plan_and_everything_agrees(system: Running) -> None:
+    with psycopg.connect(system.connection["database_url"]) as connection:
+        rows = connection.execute("SELECT tenant_id, status, plan FROM billing_accounts").fetchall()
+    env_file = system.data_dir / "weir.env"
+    agreeing = weir("reconcile", env_file=env_file)
+
+    tenants = (system.connection["tenant_id"], system.connection["other_tenant"]["tenant_id"])
+    assert sorted(rows) == sorted((tenant_id, "active", "enterprise") for tenant_id in tenants)
+    assert (agreeing.returncode, agreeing.stdout.strip()) == (0, "all agree"), agreeing.stderr
+
+
 def test_each_role_has_a_database_login_of_its_own(system: Running) -> None:
     others = "SELECT usename FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
     with psycopg.connect(superuser_url(system), autocommit=True) as superuser:

@@ -100,6 +100,8 @@ class TestDocument:
             "POST /v1/alerts/{alert_id}/comment",
             "POST /v1/alerts/{alert_id}/assign",
             "GET /v1/usage",
+            "POST /v1/billing/checkout",
+            "POST /v1/billing/portal",
             "GET /v1/usage/reconciliation",
             "POST /v1/auth/login",
             "POST /v1/auth/refresh",
@@ -186,8 +188,8 @@ class TestDocs:
             assert name.partition(" ")[2] in page
         assert "<script" not in page
         assert "src=" not in page
-        assert "http://" not in page
-        assert "https://" not in page
+        # Examples name addresses; nothing on the page leads there.
+        assert '="http' not in page
 
     def test_text_from_the_document_is_escaped(self, document: dict[str, Any]) -> None:
         spoiled = {**document, "info": {**document["info"], "title": "<b>&"}}

@@ -1,0 +1,140 @@
+"""Subscribing over HTTP: from the checkout page over Stripe's webhooks to the tenant's plan, whatever the webhooks do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from accounts.billing.subscriptions import Inbox
+from core.postgres import DatabaseRole, open_pool
+from ops.fake_stripe.service import FakeStripe
+from ops.fake_stripe.webhooks import Manners
+from tests.integration.api_scene import api_settings, client, new_tenant, serving
+from tests.integration.servers import Database, Tenant
+from tests.integration.stripe_scene import KEY, SECRET, StripeScene, stripe_scene
+
+pytestmark = pytest.mark.integration
+
+OLD_SECRET = "whsec_before"
+
+
+def sell(database: Database, act: Any, **manners: Any) -> None:
+    """Run an API and the stand-in, each knowing the other."""
+
+    async def go() -> None:
+        async with stripe_scene(webhooks=Manners(secret=SECRET, **manners)) as stripe:
+            await stripe.billing.set_up()
+            settings = api_settings(
+                database.reader_url,
+                stripe_api_key=SecretStr(KEY),
+                stripe_api_base=stripe.url,
+                stripe_webhook_secret=SecretStr(f"{SECRET},{OLD_SECRET}"),
+            )
+            with serving(settings) as url:
+                stripe.fake.deliveries.manners.url = f"{url}/v1/webhooks/stripe"
+                await act(stripe, url)
+
+    asyncio.run(go())
+
+
+async def take(database: Database, stripe: StripeScene, wanted: Any) -> None:
+    """Act on events, as the job does every second, until something holds."""
+    async with open_pool(database.writer_url, DatabaseRole.WRITER) as pool:
+        async with asyncio.timeout(60):
+            while not wanted():
+                await Inbox(pool, stripe.billing).process()
+                await asyncio.sleep(0.05)
+
+
+def account(database: Database, tenant: Tenant) -> tuple[Any, ...] | None:
+    rows = database.query("SELECT status, plan FROM billing_accounts WHERE tenant_id = %s", tenant.tenant_id)
+    return rows[0] if rows else None
+
+
+@pytest.fixture
+def tenant(database: Database) -> Tenant:
+    made = new_tenant(database)
+    database.query("UPDATE weir.tenant SET plan = 'free' WHERE tenant_id = %s", made.tenant_id)
+    return made
+
+
+def test_from_checkout_to_plan_and_back_although_events_come_three_times_and_shuffled(
+    database: Database, tenant: Tenant
+) -> None:
+    async def act(stripe: StripeScene, url: str) -> None:
+        def ask(path: str, document: dict[str, str]) -> str:
+            with client(url, tenant.api_key) as api:
+                response = api.http.post(path, json=document)
+                assert response.status_code == 201, response.text
+                return str(response.json()["url"])
+
+        page = await asyncio.to_thread(ask, "/v1/billing/checkout", {"plan": "professional"})
+        async with httpx2.AsyncClient() as browser:
+            assert (await browser.post(page)).status_code == 303
+        await take(database, stripe, lambda: account(database, tenant) == ("active", "professional"))
+        portal = await asyncio.to_thread(ask, "/v1/billing/portal", {})
+        assert portal.startswith(f"{stripe.url}/portal/")
+
+        [subscription] = stripe.fake.store.all("subscription")
+        for status in ("past_due", "unpaid", "active", "unpaid"):
+            stripe.fake.store.put("subscription", subscription | {"status": status})
+            stripe.fake.deliveries.emit("customer.subscription.updated", subscription | {"status": status})
+        await take(database, stripe, lambda: _all_processed(database, stripe.fake))
+
+        assert account(database, tenant) == ("unpaid", "professional")
+        # Each event once, however often it came.
+        assert len(database.query("SELECT event_id FROM billing_events")) == len(list(stripe.fake.store.all("event")))
+
+    sell(database, act, copies=3, shuffle_s=0.5)
+
+
+def _all_processed(database: Database, fake: FakeStripe) -> bool:
+    waiting = fake.store.db.execute("SELECT count(*) FROM delivery").fetchone()[0]
+    return waiting == 0 and database.query("SELECT count(*) FROM billing_events WHERE processed_at IS NULL") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("secret", "skew_s", "status"),
+    [
+        (SECRET, 0, 200),
+        (OLD_SECRET, 0, 200),
+        ("whsec_foreign", 0, 400),
+        (SECRET, -302, 400),
+        (SECRET, 3_600, 400),
+    ],
+    ids=["new secret", "old secret", "foreign secret", "too old", "from the future"],
+)
+def test_a_webhook_is_believed_by_its_signature_alone(
+    database: Database, secret: str, skew_s: int, status: int
+) -> None:
+    async def act(stripe: StripeScene, url: str) -> None:
+        body = json.dumps({"id": "evt_1", "type": "customer.subscription.updated", "data": {"object": {}}})
+        signer = stripe.fake.deliveries
+        signer.manners.secret, signer.manners.skew_s = secret, skew_s
+        async with httpx2.AsyncClient() as sender:
+            headers = {"Stripe-Signature": signer.sign(body)}
+            answers = [await sender.post(f"{url}/v1/webhooks/stripe", content=body, headers=headers) for _ in range(2)]
+            changed = await sender.post(f"{url}/v1/webhooks/stripe", content=body + " ", headers=headers)
+
+        assert [answer.status_code for answer in answers] == [status, status]
+        assert changed.status_code == 400
+        kept = database.query("SELECT count(*) FROM billing_events")
+        assert kept == [(1 if status == 200 else 0,)]
+
+    sell(database, act)
+
+
+def test_without_a_key_nothing_is_sold(database: Database, tenant: Tenant) -> None:
+    with serving(api_settings(database.reader_url)) as url, client(url, tenant.api_key) as api:
+        assert api.http.post("/v1/billing/checkout", json={"plan": "basic"}).status_code == 404
+        assert api.http.post("/v1/billing/checkout", json={"plan": "free"}).status_code == 422
+        # No secret is configured: nothing can be signed rightly.
+        header = f"t={int(time.time())},v1="
+        response = api.http.post("/v1/webhooks/stripe", content=b"{}", headers={"Stripe-Signature": header})
+        assert response.status_code == 400
