@@ -1,0 +1,1 @@
+"""Room scans as pure computation: frames in, measurements with their uncertainty out."""

@@ -1,0 +1,78 @@
+"""Which way is up, and where floor and ceiling are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BIN_M: Final = 0.01
+_PEAK_SHARE: Final = 0.15
+_AROUND_M: Final = 0.06
+MIN_HEIGHT_M: Final = 1.8
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A horizontal plane: its height, and the standard deviation of that height (metres)."""
+
+    z: float
+    sigma: float
+    voxels: int
+
+
+def refine_up(up: NDArray[np.float64], normal: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The direction that most near-vertical normals share, starting from the device's own idea of up (unit vectors)."""
+    for degrees in (15.0, 8.0, 4.0):
+        near = np.abs(normal @ up) > math.cos(math.radians(degrees))
+        if near.sum() < 50:  # noqa: PLR2004 - too few to say anything
+            break
+        chosen = normal[near]
+        spread = (chosen * weight[near, None]).T @ chosen
+        best = np.linalg.eigh(spread)[1][:, 2]
+        up = best if best @ up > 0 else -best
+    return up
+
+
+def level_rotation(up: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The smallest rotation that takes `up` to +z."""
+    axis = np.cross(up, [0.0, 0.0, 1.0])
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    turned: NDArray[np.float64] = np.eye(3) + cross + cross @ cross / (1 + up[2])
+    return turned
+
+
+def find_levels(
+    z: NDArray[np.float64], vertical: NDArray[np.float64], weight: NDArray[np.float64]
+) -> tuple[Level | None, Level | None]:
+    """Floor and ceiling.
+
+    Args:
+        z: heights of voxels.
+        vertical: |z| of their normals.
+        weight: their weights.
+    """
+    flat = vertical > 0.9  # noqa: PLR2004 - within 26 degrees
+    heights = z[flat]
+    if not len(heights):
+        return None, None
+    low = float(heights.min()) - 0.1
+    bins = np.bincount(((heights - low) / _BIN_M).astype(np.int64), minlength=40).astype(np.float64)
+    smooth = np.convolve(bins, np.exp(-0.5 * (np.arange(-6, 7) / 2.0) ** 2), "same")
+    is_peak = (smooth >= np.roll(smooth, 1)) & (smooth > np.roll(smooth, -1)) & (smooth > _PEAK_SHARE * smooth.max())
+    peaks = low + (np.flatnonzero(is_peak) + 0.5) * _BIN_M
+    floor = _fit(peaks[0], heights, weight[flat])
+    top = _fit(peaks[-1], heights, weight[flat])
+    return floor, top if top.z - floor.z > MIN_HEIGHT_M else None
+
+
+def _fit(peak: float, heights: NDArray[np.float64], weight: NDArray[np.float64]) -> Level:
+    z = peak
+    for _ in range(4):
+        near = np.abs(heights - z) < _AROUND_M
+        z = float(np.average(heights[near], weights=weight[near]))
+    spread = float(np.sqrt(np.average((heights[near] - z) ** 2, weights=weight[near])))
+    return Level(z, spread / math.sqrt(max(int(near.sum()) / 20, 1)), int(near.sum()))

@@ -1,0 +1,192 @@
+"""From a voxel map to a room's measurements, each with its standard deviation, or to what is missing for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import Polygon
+
+from processors.scans.levels import Level, find_levels, level_rotation, refine_up
+from processors.scans.plan import Edge, Plan, draw_plan
+from processors.scans.voxels import VOXEL_M, Voxels, normals
+from processors.scans.walls import find_lines
+
+_MIN_POINTS: Final = 4
+_BAND_TOP_M: Final = 0.03
+_BAND_BOTTOM_M: Final = 0.25
+_OPEN_BAND_M: Final = 0.6
+_LEVEL_M: Final = 0.06
+_MIN_VOXELS: Final = 200
+# How much of its weakest wall must have been seen (measured over more than 100 scans, notes of the trial).
+_GOOD_SUPPORT: Final = 0.8
+_LEAST_SUPPORT: Final = 0.4
+_OUTSIDE_M: Final = 0.12
+_OUTSIDE_M2: Final = 0.1
+_WALL_TOP_SIGMA_M: Final = 0.05
+
+
+class Verdict(StrEnum):
+    """How far the numbers can be trusted as a whole."""
+
+    GOOD = "good"
+    ESTIMATE = "estimate"
+    INCOMPLETE = "incomplete"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A measured number and its standard deviation; None without enough evidence. Metres, m² or m³."""
+
+    value: float | None = None
+    sigma: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoomMeasurement:
+    """A room.
+
+    Attributes:
+        length: longer side of the smallest rectangle around the floor polygon; `width` the shorter one.
+        corners: shape (k, 2), counter-clockwise, in the levelled world.
+        walls: the walls between them.
+        missing_parts: what to scan again.
+    """
+
+    length: Quantity = field(default_factory=Quantity)
+    width: Quantity = field(default_factory=Quantity)
+    height: Quantity = field(default_factory=Quantity)
+    area: Quantity = field(default_factory=Quantity)
+    volume: Quantity = field(default_factory=Quantity)
+    perimeter: Quantity = field(default_factory=Quantity)
+    verdict: Verdict = Verdict.INCOMPLETE
+    confidence: float = 0.0
+    completeness: float = 0.0
+    missing_parts: tuple[str, ...] = ()
+    corners: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
+    walls: tuple[Edge, ...] = ()
+
+
+def clean(voxels: Voxels) -> Voxels:
+    """Without stray voxels: flying pixels, haze and frames with a wrong pose gather little weight."""
+    if not len(voxels):
+        return voxels
+    return voxels.take((voxels.count >= _MIN_POINTS) & (voxels.weight >= np.median(voxels.weight)))
+
+
+def measure_room(voxels: Voxels, cameras: NDArray[np.float64], up: NDArray[np.float64]) -> RoomMeasurement:
+    """Measure.
+
+    Args:
+        voxels: everything that was seen, not cleaned.
+        cameras: shape (m, 3), where it was seen from.
+        up: the device's idea of up, unit vector.
+    """
+    kept = clean(voxels)
+    if len(kept) < _MIN_VOXELS or not len(cameras):
+        return RoomMeasurement(missing_parts=("everything",))
+    normal = normals(kept)
+    turn = level_rotation(refine_up(up, normal, kept.weight))
+    points, normal, cameras = kept.center @ turn.T, normal @ turn.T, cameras @ turn.T
+    floor, ceiling = find_levels(points[:, 2], np.abs(normal[:, 2]), kept.weight)
+    if floor is None:
+        return RoomMeasurement(missing_parts=("floor",))
+    top = ceiling.z if ceiling is not None else _wall_top(points, normal)
+    band = _band(points, top, is_ceiling=ceiling is not None)
+    lines = find_lines(points[band], normal[band], kept.weight[band])
+    levels = [floor.z] if ceiling is None else [floor.z, ceiling.z]
+    flat = np.any([np.abs(points[:, 2] - z) < _LEVEL_M for z in levels], axis=0)
+    plan = draw_plan(lines, cameras[:, :2], points[flat, :2])
+    if plan is not None and ceiling is not None and _goes_on(plan, points[np.abs(points[:, 2] - ceiling.z) < _LEVEL_M]):
+        plan = None
+    return _report(plan, floor, ceiling, top)
+
+
+def _goes_on(plan: Plan, ceiling: NDArray[np.float64]) -> bool:
+    """Whether ceiling was seen outside of the plan: doors do not show it, so a part of the room must be missing."""
+    outside = shapely.distance(Polygon(plan.corners), shapely.points(ceiling[:, :2])) > _OUTSIDE_M
+    return int(outside.sum()) * VOXEL_M**2 > _OUTSIDE_M2
+
+
+def _wall_top(points: NDArray[np.float64], normal: NDArray[np.float64]) -> float:
+    upright = np.abs(normal[:, 2]) < 0.3  # noqa: PLR2004 - as for walls
+    return float(np.quantile(points[upright, 2], 0.995)) if upright.any() else float(points[:, 2].max())
+
+
+def _band(points: NDArray[np.float64], top: float, *, is_ceiling: bool) -> NDArray[np.bool_]:
+    if is_ceiling:
+        return (points[:, 2] > top - _BAND_BOTTOM_M) & (points[:, 2] < top - _BAND_TOP_M)
+    return (points[:, 2] > top - _OPEN_BAND_M) & (points[:, 2] < top)
+
+
+def _report(plan: Plan | None, floor: Level, ceiling: Level | None, top: float) -> RoomMeasurement:
+    sigma_z = _WALL_TOP_SIGMA_M if ceiling is None else math.hypot(floor.sigma, ceiling.sigma)
+    height = Quantity(top - floor.z, sigma_z)
+    missing = [] if ceiling is not None else ["ceiling"]
+    if plan is None or plan.min_support < _LEAST_SUPPORT:
+        weak = [] if plan is None else [n for n, edge in enumerate(plan.edges) if edge.support < _LEAST_SUPPORT]
+        missing += [f"wall {n}" for n in weak] if plan is not None else ["walls"]
+        return RoomMeasurement(height=height, missing_parts=tuple(missing), completeness=_completeness(plan))
+    shape = Polygon(plan.corners)
+    length, width = _sides(plan)
+    area = Quantity(shape.area, _area_sigma(plan.edges))
+    volume = shape.area * (top - floor.z)
+    assert area.sigma is not None
+    relative = math.hypot(area.sigma / shape.area, sigma_z / (top - floor.z))
+    good = plan.min_support >= _GOOD_SUPPORT and ceiling is not None
+    return RoomMeasurement(
+        length=length,
+        width=width,
+        height=height,
+        area=area,
+        volume=Quantity(volume, volume * relative),
+        perimeter=Quantity(shape.length, _perimeter_sigma(plan.edges)),
+        verdict=Verdict.GOOD if good else Verdict.ESTIMATE,
+        confidence=plan.min_support if ceiling is not None else plan.min_support * 0.8,
+        completeness=_completeness(plan),
+        missing_parts=tuple(missing),
+        corners=plan.corners,
+        walls=plan.edges,
+    )
+
+
+def _completeness(plan: Plan | None) -> float:
+    if plan is None:
+        return 0.0
+    return sum(edge.support * edge.length for edge in plan.edges) / sum(edge.length for edge in plan.edges)
+
+
+def _sides(plan: Plan) -> tuple[Quantity, Quantity]:
+    """Sides of the smallest rectangle; each is as sure as the walls that bound it."""
+    box = shapely.get_coordinates(shapely.minimum_rotated_rectangle(Polygon(plan.corners)))
+    sides = [(float(np.linalg.norm(box[n + 1] - box[n])), (box[n + 1] - box[n])) for n in (0, 1)]
+    found = [Quantity(size, _extent_sigma(plan, vector / size)) for size, vector in sides]
+    long, short = sorted(found, key=lambda side: -(side.value or 0.0))
+    return long, short
+
+
+def _extent_sigma(plan: Plan, direction: NDArray[np.float64]) -> float:
+    """Both ends of an extent lie on corners, and a corner is as sure as the two lines that cross in it."""
+    at = plan.corners @ direction
+    ends = (int(at.argmin()), int(at.argmax()))
+    return math.hypot(*(_corner_sigma(plan.edges[end - 1], plan.edges[end]) for end in ends))
+
+
+def _corner_sigma(before: Edge, after: Edge) -> float:
+    sine = abs(float(before.line.normal[0] * after.line.normal[1] - before.line.normal[1] * after.line.normal[0]))
+    return max(before.line.sigma, after.line.sigma) / max(sine, 0.2)
+
+
+def _area_sigma(edges: Sequence[Edge]) -> float:
+    """A wall that moves by its sigma sweeps its length."""
+    return math.sqrt(sum((edge.length * edge.line.sigma) ** 2 for edge in edges))
+
+
+def _perimeter_sigma(edges: Sequence[Edge]) -> float:
+    return 2 * math.sqrt(sum(edge.line.sigma**2 for edge in edges))

@@ -1,0 +1,49 @@
+"""Which frames' poses can belong to one walk: nobody jumps."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MAX_SPEED_M_S: Final = 2.0
+_MAX_TURN_RAD_S: Final = math.pi
+# What a pose may be off although nothing moved, and the shortest time that a speed is computed over.
+_SLACK_M: Final = 0.1
+_SLACK_RAD: Final = 0.2
+_REACH: Final = 40
+
+
+def consistent_walk(captured_at_ms: NDArray[np.int64], pose: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The longest chain of frames in which no step is faster than 2 m/s or 180 degrees/s.
+
+    A single wrong pose drops out, whether it is the first, the last or in between; a wrong pose is never taken for the start
+    of the rest. Frames are compared with the 40 before them.
+
+    Args:
+        captured_at_ms: shape (n,), in the order of the frames' seq.
+        pose: shape (n, 7).
+
+    Returns:
+        shape (n,): the frames that belong to the chain; of chains of one length the one that ends first.
+    """
+    count = len(pose)
+    length = np.ones(count, dtype=np.int64)
+    before = np.full(count, -1, dtype=np.int64)
+    for n in range(1, count):
+        earlier = np.arange(max(0, n - _REACH), n)
+        seconds = np.abs(captured_at_ms[n] - captured_at_ms[earlier]) / 1000
+        moved = np.linalg.norm(pose[earlier, :3] - pose[n, :3], axis=1)
+        turned = 2 * np.arccos(np.clip(np.abs(pose[earlier, 3:] @ pose[n, 3:]), 0, 1))
+        fits = (moved <= _SLACK_M + _MAX_SPEED_M_S * seconds) & (turned <= _SLACK_RAD + _MAX_TURN_RAD_S * seconds)
+        if fits.any():
+            best = earlier[fits][int(np.argmax(length[earlier[fits]]))]
+            length[n], before[n] = length[best] + 1, best
+    chosen = np.zeros(count, dtype=bool)
+    n = int(np.argmax(length)) if count else -1
+    while n >= 0:
+        chosen[n] = True
+        n = int(before[n])
+    return chosen

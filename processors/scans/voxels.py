@@ -1,0 +1,122 @@
+"""Sparse voxel map: points of any number of frames fused into weighted centroids.
+
+Sums are integers (tenths of millimetres, weights in whole cm²), so they do not depend on the order in which frames come:
+doubled deliveries left aside, the same frames give the same bytes. A point's weight is its squared distance, the size of its
+pixel's footprint, which makes near and far walls count alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+VOXEL_M: Final = 0.04
+_UNITS_PER_M: Final = 10_000
+_VOXEL_UNITS: Final = 400
+_AXIS_BITS: Final = 21
+_AXIS_OFFSET: Final = 1 << (_AXIS_BITS - 1)
+# Points farther than this from the origin have no voxel: 2^20 voxels of 4 cm to each side.
+REACH_M: Final = _AXIS_OFFSET * VOXEL_M
+# Frames are merged in groups: sorting a group costs about what sorting a frame does, merging into the map much more.
+_GROUP_POINTS: Final = 1 << 19
+
+
+@dataclass(frozen=True, slots=True)
+class Voxels:
+    """What a map holds, sorted by key; columns of length n.
+
+    Attributes:
+        key: packed voxel indices, 21 bits an axis (x highest).
+        center: weighted centroid in metres, shape (n, 3).
+        weight: summed weights in cm².
+        count: points.
+    """
+
+    key: NDArray[np.int64]
+    center: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    count: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Voxels:
+        """The rows asked for, in their order."""
+        return Voxels(self.key[rows], self.center[rows], self.weight[rows], self.count[rows])
+
+
+class VoxelMap:
+    """Accumulates points; `voxels()` gives what there is so far."""
+
+    def __init__(self) -> None:
+        self._keys = np.empty(0, dtype=np.int64)
+        # Columns: weight, weight · x, weight · y, weight · z within the voxel, count.
+        self._sums = np.empty((0, 5), dtype=np.int64)
+        self._waiting: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        self._waiting_points = 0
+
+    def add(self, points: NDArray[np.floating], distance_m: NDArray[np.floating]) -> None:
+        """Add points in world coordinates.
+
+        Args:
+            points: shape (n, 3), metres, finite and within `REACH_M` of the origin.
+            distance_m: shape (n,), distance from the sensor (depth along the axis will do).
+        """
+        units = np.rint(np.asarray(points, dtype=np.float64) * _UNITS_PER_M).astype(np.int64)
+        index = units // _VOXEL_UNITS
+        within = units - index * _VOXEL_UNITS
+        index += _AXIS_OFFSET
+        keys = (index[:, 0] << 2 * _AXIS_BITS) | (index[:, 1] << _AXIS_BITS) | index[:, 2]
+        weight = np.maximum(np.rint(np.asarray(distance_m, dtype=np.float64) * 100), 1).astype(np.int64) ** 2
+        columns = np.empty((len(keys), 5), dtype=np.int64)
+        columns[:, 0] = weight
+        columns[:, 1:4] = weight[:, None] * within
+        columns[:, 4] = 1
+        self._waiting.append((keys, columns))
+        self._waiting_points += len(keys)
+        if self._waiting_points >= _GROUP_POINTS:
+            self._merge()
+
+    def voxels(self) -> Voxels:
+        """Everything added so far."""
+        self._merge()
+        index = np.stack([self._keys >> shift & ((1 << _AXIS_BITS) - 1) for shift in (2 * _AXIS_BITS, _AXIS_BITS, 0)], axis=1)
+        weight = self._sums[:, 0].astype(np.float64)
+        center = ((index - _AXIS_OFFSET) * _VOXEL_UNITS + self._sums[:, 1:4] / weight[:, None]) / _UNITS_PER_M
+        return Voxels(self._keys, center, weight, self._sums[:, 4])
+
+    def _merge(self) -> None:
+        if not self._waiting:
+            return
+        keys = np.concatenate([self._keys, *(keys for keys, _ in self._waiting)])
+        sums = np.concatenate([self._sums, *(columns for _, columns in self._waiting)])
+        self._waiting, self._waiting_points = [], 0
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+        self._keys, self._sums = keys[starts], np.add.reduceat(sums[order], starts, axis=0)
+
+
+def normals(voxels: Voxels) -> NDArray[np.float64]:
+    """Unit normal at each voxel (sign arbitrary) from the centroids of its 27-neighbourhood; shape (n, 3).
+
+    Neighbours along z are neighbours in the sorted keys, so nine pairs of searches and running sums give all moments.
+    """
+    middle = voxels.center.mean(axis=0)
+    p = voxels.center - middle
+    terms = np.column_stack([np.ones(len(p)), p, p[:, [0, 0, 0, 1, 1, 2]] * p[:, [0, 1, 2, 1, 2, 2]]])
+    running = np.concatenate([np.zeros((1, 10)), np.cumsum(terms, axis=0)])
+    total = np.zeros((len(p), 10))
+    for dx in (-1, 0, 1):
+        for dy in (-1, 0, 1):
+            around = voxels.key + (dx << 2 * _AXIS_BITS) + (dy << _AXIS_BITS)
+            total += running[np.searchsorted(voxels.key, around + 1, "right")]
+            total -= running[np.searchsorted(voxels.key, around - 1, "left")]
+    mean = total[:, 1:4] / total[:, :1]
+    second = total[:, 4:] / total[:, :1] - mean[:, [0, 0, 0, 1, 1, 2]] * mean[:, [0, 1, 2, 1, 2, 2]]
+    covariance = second[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(-1, 3, 3)
+    vectors: NDArray[np.float64] = np.linalg.eigh(covariance)[1][:, :, 0]
+    return vectors

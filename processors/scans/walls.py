@@ -1,0 +1,158 @@
+"""Vertical planes: the lines that walls draw on the floor plan, found in a band of voxels that furniture does not reach."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_UPRIGHT: Final = 0.5
+_RHO_BIN_M: Final = 0.03
+_FIT_M: Final = 0.06
+_CLAIM_M: Final = 0.08
+# Voxels of a wall lie within a centimetre or so; what fills the corridor of the fit evenly has 3.5 cm.
+_MAX_SPREAD_M: Final = 0.031
+# Where two walls meet, a diagonal of half a metre fits to both of them, badly.
+_MAX_SHORT_SPREAD_M: Final = 0.02
+_SAME_M: Final = 0.08
+_MIN_VOXELS: Final = 8
+# Variance along the line of a piece of about 0.8 m (length squared over 12).
+_LONG_VARIANCE: Final = 0.055
+_PARALLEL: Final = math.cos(math.radians(5))
+COLUMN_M: Final = 0.05
+_MIN_SUPPORT_M: Final = 0.4
+_DIRECTIONS: Final = np.stack(
+    [np.cos(np.radians(np.arange(180) + 0.5)), np.sin(np.radians(np.arange(180) + 0.5))], axis=1
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WallLine:
+    """A line n · p = rho on the plan, and where along it walls were seen.
+
+    Attributes:
+        normal: unit vector, shape (2,).
+        spread: standard deviation of the voxels around the line, in metres.
+        columns: sorted numbers of the 5 cm columns along the line that hold voxels.
+    """
+
+    normal: NDArray[np.float64]
+    rho: float
+    spread: float
+    columns: NDArray[np.int64]
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of rho: each column counts as one independent look."""
+        return self.spread / math.sqrt(max(len(self.columns), 1))
+
+    @property
+    def is_long(self) -> bool:
+        """Whether at least a metre of it was seen."""
+        return len(self.columns) * COLUMN_M >= 1.0
+
+    @property
+    def along(self) -> NDArray[np.float64]:
+        """Direction of the line."""
+        return np.array([-self.normal[1], self.normal[0]])
+
+    def support(self, first: NDArray[np.float64], last: NDArray[np.float64]) -> float:
+        """Share of the columns between two points of the line in which a wall was seen."""
+        low, high = sorted((float(self.along @ first), float(self.along @ last)))
+        # Corners are rounded by the voxels of both walls: their outermost columns prove nothing.
+        begin, end = math.floor((low + COLUMN_M) / COLUMN_M), math.ceil((high - COLUMN_M) / COLUMN_M)
+        if end <= begin:
+            return 0.0
+        return int(np.searchsorted(self.columns, end) - np.searchsorted(self.columns, begin)) / (end - begin)
+
+
+def find_lines(points: NDArray[np.float64], normal: NDArray[np.float64], weight: NDArray[np.float64]) -> list[WallLine]:
+    """Lines of the walls, best supported first.
+
+    Args:
+        points: shape (n, 3), levelled, only the band in which walls are looked for.
+        normal: their unit normals; only upright ones matter, their direction is too coarse to use.
+        weight: their weights.
+    """
+    upright = np.abs(normal[:, 2]) < _UPRIGHT
+    finder = _Finder(points[upright, :2], weight[upright])
+    while finder.find_next():
+        pass
+    return finder.lines
+
+
+class _Finder:
+    """Finds lines one after the other; a voxel that a line explains does not speak for another."""
+
+    def __init__(self, plan: NDArray[np.float64], weight: NDArray[np.float64]) -> None:
+        self._plan = plan
+        self._weight = weight
+        self._free = np.ones(len(plan), dtype=bool)
+        # Distance of every voxel along every direction, one column a degree: the Hough transform without its sum.
+        self._rho = plan @ _DIRECTIONS.T
+        self.lines: list[WallLine] = []
+
+    def find_next(self) -> bool:
+        """Try the line that most free voxels lie on; False when no wall can be left."""
+        if self._free.sum() < _MIN_VOXELS:
+            return False
+        degree, rho = self._strongest()
+        line = self._fit(_DIRECTIONS[degree], rho)
+        if line is None:
+            return False
+        if line.spread < (_MAX_SPREAD_M if line.is_long else _MAX_SHORT_SPREAD_M) and not self._is_known(line):
+            self.lines.append(line)
+        claimed = np.abs(self._plan @ line.normal - line.rho) < _CLAIM_M
+        # What the search itself started from goes too, or a bad fit would be tried for ever.
+        claimed |= np.abs(self._rho[:, degree] - rho) < _RHO_BIN_M
+        self._free &= ~claimed
+        return True
+
+    def _strongest(self) -> tuple[int, float]:
+        rho = self._rho[self._free]
+        low = float(rho.min()) - _RHO_BIN_M
+        bins = ((rho - low) / _RHO_BIN_M).astype(np.int64)
+        width = int(bins.max()) + 3
+        votes = np.bincount((bins + np.arange(180) * width).ravel(), minlength=180 * width).reshape(180, width)
+        # Two bins, as a wall is thicker than one and may lie across their border.
+        pairs = votes[:, :-1] + votes[:, 1:]
+        degree, place = np.unravel_index(int(pairs.argmax()), pairs.shape)
+        return int(degree), low + (float(place) + 1) * _RHO_BIN_M
+
+    def _fit(self, direction: NDArray[np.float64], rho: float) -> WallLine | None:
+        """Weighted total least squares around a first guess; None if too little of it is seen and free."""
+        normal = direction
+        near = np.abs(self._plan @ normal - rho) < _FIT_M
+        for _ in range(6):
+            normal, rho = self._total_least_squares(near & self._free if near[self._free].any() else near, direction)
+            near = np.abs(self._plan @ normal - rho) < _FIT_M
+        if len(_columns(self._plan[near & self._free], normal)) * COLUMN_M < _MIN_SUPPORT_M:
+            return None
+        off = self._plan[near] @ normal - rho
+        spread = float(np.sqrt(np.average(off**2, weights=self._weight[near])))
+        return WallLine(normal, rho, spread, _columns(self._plan[near], normal))
+
+    def _total_least_squares(
+        self, rows: NDArray[np.bool_], direction: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], float]:
+        plan, weight = self._plan[rows], self._weight[rows]
+        middle = np.average(plan, axis=0, weights=weight)
+        centred = plan - middle
+        values, vectors = np.linalg.eigh((centred * weight[:, None]).T @ centred / weight.sum())
+        normal = vectors[:, 0] * (1.0 if vectors[:, 0] @ direction > 0 else -1.0)
+        if values[1] < _LONG_VARIANCE:
+            # A short piece says little about its own direction: a long wall that is nearly parallel knows better.
+            normal = next((line.normal for line in self.lines if abs(line.normal @ normal) > _PARALLEL), normal)
+        return normal, float(normal @ middle)
+
+    def _is_known(self, line: WallLine) -> bool:
+        """Whether a line found before runs along this one, closer than two walls can."""
+        ends = [line.rho * line.normal + line.columns[n] * COLUMN_M * line.along for n in (0, -1)]
+        return any(all(abs(other.normal @ end - other.rho) < _SAME_M for end in ends) for other in self.lines)
+
+
+def _columns(plan: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.unique(np.floor(plan @ np.array([-normal[1], normal[0]]) / COLUMN_M).astype(np.int64))
