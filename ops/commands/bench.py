@@ -49,6 +49,15 @@ def register(app: typer.Typer) -> None:
 
         _print(rules_bench.run(messages, latency_seconds, pg_root))
 
+    @bench.command()
+    def scans(
+        rooms: Annotated[int, typer.Option(help="Rooms of each shape and kind of fault.")] = 4,
+    ) -> None:
+        """How well synthetic rooms are measured, and what their error bars are worth."""
+        from bench import scans as scans_bench
+
+        _print(scans_bench.run(rooms))
+
 
 def _print(lines: Iterable[dict[str, object]]) -> None:
     for line in lines:

@@ -135,16 +135,15 @@ def _report(plan: Plan | None, floor: Level, ceiling: Level | None, top: float) 
         return RoomMeasurement(height=height, missing_parts=tuple(missing), completeness=_completeness(plan))
     shape = Polygon(plan.corners)
     length, width = _sides(plan)
-    area = Quantity(shape.area, _area_sigma(plan.edges))
+    area_sigma = _area_sigma(plan.edges)
     volume = shape.area * (top - floor.z)
-    assert area.sigma is not None
-    relative = math.hypot(area.sigma / shape.area, sigma_z / (top - floor.z))
+    relative = math.hypot(area_sigma / shape.area, sigma_z / (top - floor.z))
     good = plan.min_support >= _GOOD_SUPPORT and ceiling is not None
     return RoomMeasurement(
         length=length,
         width=width,
         height=height,
-        area=area,
+        area=Quantity(shape.area, area_sigma),
         volume=Quantity(volume, volume * relative),
         perimeter=Quantity(shape.length, _perimeter_sigma(plan.edges)),
         verdict=Verdict.GOOD if good else Verdict.ESTIMATE,

@@ -37,6 +37,9 @@ def find_objects(
 
     Args:
         points: shape (n, 3), levelled voxel centres.
+        walls: of the plan.
+        floor_z: height of the floor.
+        ceiling_z: height of the ceiling.
     """
     inside = shapely.contains_xy(shapely.Polygon([wall.first for wall in walls]), points[:, 0], points[:, 1])
     free = inside & (points[:, 2] > floor_z + _OFF_FLOOR_M) & (points[:, 2] < ceiling_z - _OFF_CEILING_M)

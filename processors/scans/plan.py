@@ -19,7 +19,6 @@ _RASTER_M: Final = 0.1
 _CROSS_BELOW_SUPPORT: Final = 0.45
 _COVERED: Final = 0.4
 _MARGIN_M: Final = 0.5
-_NOTCH_M: Final = 0.15
 _ON_LINE_M: Final = 0.01
 
 
@@ -55,12 +54,11 @@ class Plan:
         return min(edge.support for edge in self.edges)
 
 
-def draw_plan(
-    lines: Sequence[WallLine], cameras: NDArray[np.float64], flat: NDArray[np.float64]
-) -> Plan | None:
+def draw_plan(lines: Sequence[WallLine], cameras: NDArray[np.float64], flat: NDArray[np.float64]) -> Plan | None:
     """The closed plan around the cameras; None if the lines do not close.
 
     Args:
+        lines: of the walls, best supported first.
         cameras: shape (m, 2).
         flat: shape (n, 2), voxels of floor and ceiling.
     """
@@ -142,7 +140,7 @@ def _edge_support(edge: shapely.Geometry, lines: Sequence[WallLine]) -> tuple[Wa
 
 
 def _to_plan(polygon: Polygon, lines: Sequence[WallLine]) -> Plan | None:
-    corners = _without_notches(_corners(shapely.simplify(polygon, 0.01)))
+    corners = _corners(shapely.simplify(polygon, 0.01))
     if len(corners) < 3:  # noqa: PLR2004
         return None
     edges = []
@@ -158,7 +156,8 @@ def _corners(polygon: Polygon) -> NDArray[np.float64]:
     ring = shapely.get_coordinates(shapely.geometry.polygon.orient(polygon).exterior)[:-1]
     # The ring may start in the middle of a wall.
     turn = [
-        abs(_sine(ring[n - 1], ring[n], ring[(n + 1) % len(ring)])) > math.sin(math.radians(2)) for n in range(len(ring))
+        abs(_sine(ring[n - 1], ring[n], ring[(n + 1) % len(ring)])) > math.sin(math.radians(2))
+        for n in range(len(ring))
     ]
     corners: NDArray[np.float64] = ring[np.array(turn)]
     return corners
@@ -167,11 +166,6 @@ def _corners(polygon: Polygon) -> NDArray[np.float64]:
 def _sine(a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]) -> float:
     u, v = b - a, c - b
     return float((u[0] * v[1] - u[1] * v[0]) / (np.linalg.norm(u) * np.linalg.norm(v)))
-
-
-def _without_notches(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Drop steps shorter than 15 cm between two parallel walls: the longer wall goes on."""
-    return corners
 
 
 def _own_line(first: NDArray[np.float64], last: NDArray[np.float64]) -> WallLine:

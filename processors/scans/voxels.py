@@ -83,7 +83,9 @@ class VoxelMap:
     def voxels(self) -> Voxels:
         """Everything added so far."""
         self._merge()
-        index = np.stack([self._keys >> shift & ((1 << _AXIS_BITS) - 1) for shift in (2 * _AXIS_BITS, _AXIS_BITS, 0)], axis=1)
+        index = np.stack(
+            [self._keys >> shift & ((1 << _AXIS_BITS) - 1) for shift in (2 * _AXIS_BITS, _AXIS_BITS, 0)], axis=1
+        )
         weight = self._sums[:, 0].astype(np.float64)
         center = ((index - _AXIS_OFFSET) * _VOXEL_UNITS + self._sums[:, 1:4] / weight[:, None]) / _UNITS_PER_M
         return Voxels(self._keys, center, weight, self._sums[:, 4])

@@ -23,11 +23,28 @@ HEIGHT: Final = 192
 FOCAL_PX: Final = 212.0
 _RANGE_M: Final = 5.0
 _EDGE_M: Final = 0.1
+_NEAREST_M: Final = 0.1
+_OFF_WALL_M: Final = 0.7
 _FLYING_SHARE: Final = 0.3
 _FRAME_MS: Final = 500
 # From one place to the next.
 _WALK_MS: Final = 5_000
 _PITCHES_DEG: Final = (-28.0, 5.0, 32.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """Size in pixels and focal length; the axis goes through the middle of the image."""
+
+    width: int
+    height: int
+    focal_px: float
+
+    def rays(self) -> NDArray[np.float64]:
+        """Directions of the pixels in the camera's frame with z = 1, so that a distance is a depth; shape (n, 3)."""
+        u, v = np.meshgrid(np.arange(self.width), np.arange(self.height))
+        x, y = (u - (self.width - 1) / 2) / self.focal_px, (v - (self.height - 1) / 2) / self.focal_px
+        return np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +66,29 @@ class Imperfection:
 class DepthFrame:
     """One frame: depth in whole millimetres along the optical axis, 0 = no return; pose x, y, z, qx, qy, qz, qw."""
 
+    camera: Camera
     depth_mm: NDArray[np.uint16]
     pose: NDArray[np.float64]
     captured_at_ms: int
 
 
-def walk(room: Room, seed: int, frames: int = 120, imperfection: Imperfection | None = None) -> Iterator[DepthFrame]:
-    """The frames of somebody who turns around at a few places of the room."""
+def walk(
+    room: Room, seed: int, frames: int = 120, imperfection: Imperfection | None = None, shrink: int = 1
+) -> Iterator[DepthFrame]:
+    """The frames of somebody who turns around at a few places of the room.
+
+    Args:
+        room: where.
+        seed: of the path and the noise.
+        frames: how many.
+        imperfection: how the recording differs from a perfect one.
+        shrink: divides width, height and focal length, for quick tests.
+    """
     how = imperfection or Imperfection()
     random = np.random.default_rng([seed, 2])
     scene = Scene(room)
-    rays = _rays()
+    camera = Camera(WIDTH // shrink, HEIGHT // shrink, FOCAL_PX / shrink)
+    rays = camera.rays()
     stations = _stations(room, max(2, min(6, frames // 20)))
     heading = float(random.uniform(0, 2 * math.pi))
     drift_to = random.normal(size=3)
@@ -74,22 +103,13 @@ def walk(room: Room, seed: int, frames: int = 120, imperfection: Imperfection | 
         pitch = math.radians(_PITCHES_DEG[step * len(_PITCHES_DEG) // per_station] + float(random.normal(0, 2)))
         matrix = _look(yaw, pitch, math.radians(float(random.normal(0, 2))))
         origin = np.array([*stations[number // per_station], 1.45]) + random.normal(0, 0.03, 3)
-        depth = scene.distances(origin, rays @ matrix.T).reshape(HEIGHT, WIDTH)
+        depth = scene.distances(origin, rays @ matrix.T).reshape(camera.height, camera.width)
         share = number / max(frames - 1, 1)
         wander = _about_z(turn_to * share)
         origin, matrix = wander @ origin + drift_to * share, wander @ matrix
         if random.random() < how.wrong_poses:
             origin = origin + random.normal(0, 0.6, 3)
-        yield DepthFrame(
-            _measured(depth, random, how.noise), np.array([*origin, *quaternion(matrix)]), now_ms
-        )
-
-
-def _rays() -> NDArray[np.float64]:
-    """Directions of the pixels in the camera's frame, with z = 1: a hit's distance is its depth. Shape (n, 3)."""
-    u, v = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
-    x, y = (u - (WIDTH - 1) / 2) / FOCAL_PX, (v - (HEIGHT - 1) / 2) / FOCAL_PX
-    return np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3)
+        yield DepthFrame(camera, _measured(depth, random, how.noise), np.array([*origin, *quaternion(matrix)]), now_ms)
 
 
 def _look(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
@@ -113,7 +133,8 @@ def _stations(room: Room, count: int) -> list[NDArray[np.float64]]:
     free = [
         p
         for p in grid
-        if distance_inside(room.corners, p) > 0.7 and all(float(np.linalg.norm(p - c)) > reach for c, reach in boxes)
+        if distance_inside(room.corners, p) > _OFF_WALL_M
+        and all(float(np.linalg.norm(p - c)) > reach for c, reach in boxes)
     ]
     places = np.array(free)
     chosen = [places[int(np.argmin(np.linalg.norm(places - places.mean(axis=0), axis=1)))]]
@@ -131,6 +152,6 @@ def _measured(depth: NDArray[np.float64], random: np.random.Generator, noise: fl
     flies = (np.abs(other - seen) > _EDGE_M) & (other > 0) & (seen > 0) & (random.random(seen.shape) < _FLYING_SHARE)
     share = random.random(seen.shape)
     noisy = np.where(flies, share * seen + (1 - share) * other, noisy)
-    returned = (seen > 0) & (seen < _RANGE_M) & (noisy > 0.1)
+    returned = (seen > 0) & (seen < _RANGE_M) & (noisy > _NEAREST_M)
     millimetres: NDArray[np.uint16] = np.where(returned, np.rint(noisy * 1000), 0).astype(np.uint16)
     return millimetres

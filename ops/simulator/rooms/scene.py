@@ -1,123 +1,112 @@
-"""A room as triangles, and what a ray hits: Embree through Open3D's RaycastingScene."""
+"""What a ray hits in a room: walls with holes, floor, ceiling, boxes of furniture, the corridor behind an open door."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ops.simulator.rooms.shapes import Box, OpeningKind, Room
+from ops.simulator.rooms.shapes import Opening, OpeningKind, Room
 
 # What lies behind an open door: a corridor as deep as this, so that rays through it hit something.
 _CORRIDOR_DEPTH_M: Final = 1.6
+_NEAREST: Final = 1e-6
 
 
 class Scene:
-    """Casts rays into a room. Importing Open3D happens here and not before."""
+    """Casts rays into a room."""
 
     def __init__(self, room: Room) -> None:
-        import open3d as o3d  # noqa: PLC0415 - half a second and system libraries, only where frames are made
-
-        self._o3d = o3d
-        self._scene = o3d.t.geometry.RaycastingScene()
-        for vertices, triangles in _surfaces(room):
-            self._scene.add_triangles(
-                o3d.core.Tensor(vertices.astype(np.float32)), o3d.core.Tensor(triangles.astype(np.uint32))
-            )
+        self._room = room
 
     def distances(self, origin: NDArray[np.float64], directions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Distance along each ray in units of its direction's length; inf where nothing is hit.
 
         Args:
+            origin: shape (3,).
             directions: shape (n, 3).
         """
-        rays = np.empty((len(directions), 6), dtype=np.float32)
-        rays[:, :3], rays[:, 3:] = origin, directions
-        answer: Any = self._scene.cast_rays(self._o3d.core.Tensor(rays))
-        hits: NDArray[np.float64] = answer["t_hit"].numpy().astype(np.float64)
-        return hits
+        nearest = np.full(len(directions), np.inf)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            for hits in self._hits(origin, directions):
+                np.fmin(nearest, np.where(hits > _NEAREST, hits, np.inf), out=nearest)
+        return nearest
+
+    def _hits(self, origin: NDArray[np.float64], rays: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+        room = self._room
+        yield _flat(room, 0.0, origin, rays)
+        if room.has_ceiling:
+            yield _flat(room, room.height, origin, rays)
+        for number in range(len(room.corners)):
+            yield _wall(room, number, origin, rays)
+        for box in room.furniture:
+            size = np.array([*np.array(box.size[:2]) / 2, box.size[2] / 2])
+            center = np.array([*box.center, box.bottom + box.size[2] / 2])
+            yield _slabs(center, size, box.yaw, origin, rays)[0]
+        for opening in room.openings:
+            if opening.kind is not OpeningKind.WINDOW:
+                yield _corridor(room, opening, origin, rays)
 
 
-Surface = tuple[NDArray[np.float64], NDArray[np.int64]]
+def _flat(room: Room, z: float, origin: NDArray[np.float64], rays: NDArray[np.float64]) -> NDArray[np.float64]:
+    distance = (z - origin[2]) / rays[:, 2]
+    at = origin[:2] + distance[:, None] * rays[:, :2]
+    return np.where(_within(room.corners, at), distance, np.inf)
 
 
-def _surfaces(room: Room) -> list[Surface]:
-    surfaces = [_flat(room, 0.0)]
-    if room.has_ceiling:
-        surfaces.append(_flat(room, room.height))
-    for number in range(len(room.corners)):
-        surfaces.extend(_wall(room, number))
-    surfaces.extend(_solid(_box_corners(box), box.bottom, box.bottom + box.size[2]) for box in room.furniture)
-    return surfaces
+def _within(corners: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Even-odd rule; at: shape (n, 2)."""
+    inside = np.zeros(len(at), dtype=bool)
+    for first, last in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        crosses = (first[1] > at[:, 1]) != (last[1] > at[:, 1])
+        inside ^= crosses & (at[:, 0] < first[0] + (at[:, 1] - first[1]) / (last[1] - first[1]) * (last[0] - first[0]))
+    return inside
 
 
-def _flat(room: Room, z: float) -> Surface:
-    corners = room.corners
-    return np.column_stack([corners, np.full(len(corners), z)]), _ears(corners)
-
-
-def _ears(corners: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Triangles of a simple counter-clockwise polygon, by cutting ears."""
-    left = list(range(len(corners)))
-    triangles = []
-    while len(left) > 3:
-        for place in range(len(left)):
-            a, b, c = left[place - 1], left[place], left[(place + 1) % len(left)]
-            others = [corners[n] for n in left if n not in (a, b, c)]
-            if _turn(corners[a], corners[b], corners[c]) > 0 and not any(
-                _is_within(p, corners[a], corners[b], corners[c]) for p in others
-            ):
-                triangles.append((a, b, c))
-                left.pop(place)
-                break
-        else:
-            msg = "the polygon crosses itself or is not counter-clockwise"
-            raise ValueError(msg)
-    return np.array([*triangles, left])
-
-
-def _turn(a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]) -> float:
-    return float((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
-
-
-def _is_within(p: NDArray[np.float64], *corners: NDArray[np.float64]) -> bool:
-    a, b, c = corners
-    return _turn(a, b, p) >= 0 and _turn(b, c, p) >= 0 and _turn(c, a, p) >= 0
-
-
-def _wall(room: Room, number: int) -> list[Surface]:
+def _wall(room: Room, number: int, origin: NDArray[np.float64], rays: NDArray[np.float64]) -> NDArray[np.float64]:
     first, last = room.wall(number)
     length = float(np.linalg.norm(last - first))
     along = (last - first) / length
+    normal = np.array([along[1], -along[0]])
+    distance = (normal @ (first - origin[:2])) / (rays[:, :2] @ normal)
+    x = (origin[:2] - first) @ along + distance * (rays[:, :2] @ along)
+    z = origin[2] + distance * rays[:, 2]
+    solid = (x >= 0) & (x <= length) & (z >= 0) & (z <= room.height)
+    for hole in (opening for opening in room.openings if opening.wall == number):
+        through = (x > hole.offset) & (x < hole.offset + hole.width)
+        solid &= ~(through & (z > hole.sill) & (z < hole.sill + hole.height))
+    return np.where(solid, distance, np.inf)
+
+
+def _slabs(
+    center: NDArray[np.float64],
+    half: NDArray[np.float64],
+    yaw: float,
+    origin: NDArray[np.float64],
+    rays: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where rays enter and leave an upright box; inf where they miss it."""
+    turn = np.array([[np.cos(yaw), np.sin(yaw), 0], [-np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+    start, way = turn @ (origin - center), rays @ turn.T
+    one, other = (-half - start) / way, (half - start) / way
+    enter, leave = np.fmin(one, other).max(axis=1), np.fmax(one, other).min(axis=1)
+    meets = (enter <= leave) & (leave > 0)
+    return np.where(meets, enter, np.inf), np.where(meets, leave, np.inf)
+
+
+def _corridor(
+    room: Room, opening: Opening, origin: NDArray[np.float64], rays: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The far side of the box behind a door, for rays that go through the door."""
+    first, last = room.wall(opening.wall)
+    along = (last - first) / np.linalg.norm(last - first)
     outwards = np.array([along[1], -along[0]])
-    holes = [opening for opening in room.openings if opening.wall == number]
-    cuts = sorted({0.0, length, *(edge for hole in holes for edge in (hole.offset, hole.offset + hole.width))})
-    surfaces = []
-    for left, right in zip(cuts, cuts[1:], strict=False):
-        hole = next((h for h in holes if h.offset <= (left + right) / 2 <= h.offset + h.width), None)
-        bands = [(0.0, room.height)] if hole is None else [(0.0, hole.sill), (hole.sill + hole.height, room.height)]
-        a, b = first + along * left, first + along * right
-        surfaces.extend(_rectangle(a, b, low, high) for low, high in bands if high - low > 1e-6)
-        if hole is not None and hole.kind is not OpeningKind.WINDOW:
-            corridor = np.array([a, a + outwards * _CORRIDOR_DEPTH_M, b + outwards * _CORRIDOR_DEPTH_M, b])
-            surfaces.append(_solid(corridor, -0.001, hole.height))
-    return surfaces
-
-
-def _rectangle(a: NDArray[np.float64], b: NDArray[np.float64], low: float, high: float) -> Surface:
-    return np.array([(*a, low), (*b, low), (*b, high), (*a, high)]), np.array([(0, 1, 2), (0, 2, 3)])
-
-
-def _box_corners(box: Box) -> NDArray[np.float64]:
-    turn = np.array([[np.cos(box.yaw), -np.sin(box.yaw)], [np.sin(box.yaw), np.cos(box.yaw)]])
-    half = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * np.array(box.size[:2]) / 2
-    return half @ turn.T + np.array(box.center)
-
-
-def _solid(corners: NDArray[np.float64], low: float, high: float) -> Surface:
-    """Sides, top and bottom over a quadrangle; for a corridor its entrance side is left open by the caller's wall."""
-    vertices = np.array([(*corner, z) for z in (low, high) for corner in corners])
-    sides = [(n, (n + 1) % 4, 4 + (n + 1) % 4, 4 + n) for n in range(4 if low >= 0 else 3)]
-    faces = [(0, 1, 2, 3), (4, 5, 6, 7), *sides]
-    return vertices, np.array([triangle for a, b, c, d in faces for triangle in ((a, b, c), (a, c, d))])
+    middle = first + along * (opening.offset + opening.width / 2) + outwards * _CORRIDOR_DEPTH_M / 2
+    half = np.array([opening.width / 2, _CORRIDOR_DEPTH_M / 2, opening.height / 2])
+    center = np.array([*middle, opening.sill + opening.height / 2])
+    enter, leave = _slabs(center, half, float(np.arctan2(along[1], along[0])), origin, rays)
+    distance = (outwards @ (first - origin[:2])) / (rays[:, :2] @ outwards)
+    # Entered through the door itself and not through a side.
+    return np.where(np.isfinite(enter) & (np.abs(enter - distance) < _NEAREST * 100), leave, np.inf)

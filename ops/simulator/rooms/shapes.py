@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+_MIN_WIDTH_M: Final = 0.6
 
 
 class Shape(StrEnum):
@@ -151,7 +154,9 @@ def _regular(random: np.random.Generator, corners: int) -> NDArray[np.float64]:
 def _bay(random: np.random.Generator) -> NDArray[np.float64]:
     a, b = _sides(random)
     depth, first, last = random.uniform(0.6, 0.9), a * 0.25, a * 0.75
-    return np.array([(0, 0), (a, 0), (a, b), (last, b), (last - 0.6, b + depth), (first + 0.6, b + depth), (first, b), (0, b)])
+    return np.array(
+        [(0, 0), (a, 0), (a, b), (last, b), (last - 0.6, b + depth), (first + 0.6, b + depth), (first, b), (0, b)]
+    )
 
 
 _CORNERS = {
@@ -178,16 +183,14 @@ def _openings(
             width, top, sill, kind = min(0.9, room), 2.05, 0.0, OpeningKind.DOOR
         else:
             width, top, sill, kind = min(float(random.uniform(0.9, 1.6)), room), 2.1, 0.9, OpeningKind.WINDOW
-        if width < 0.6:
+        if width < _MIN_WIDTH_M:
             continue
         offset = float(random.uniform(0.4, 0.4 + room - width))
         found.append(Opening(kind, int(wall), offset, width, min(top, height - 0.25) - sill, sill))
     return tuple(found)
 
 
-def _furniture(
-    random: np.random.Generator, corners: NDArray[np.float64], yaw: float, count: int
-) -> tuple[Box, ...]:
+def _furniture(random: np.random.Generator, corners: NDArray[np.float64], yaw: float, count: int) -> tuple[Box, ...]:
     """Boxes well inside the polygon: tables, sofas, wardrobes."""
     sizes = [(1.4, 0.8, 0.75), (1.9, 0.9, 0.85), (1.0, 0.6, 1.9), (0.5, 0.5, 0.9)]
     low, high = corners.min(axis=0), corners.max(axis=0)

@@ -1,0 +1,44 @@
+"""From depth images to points in the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processors.scans.poses import rotation
+
+# What a phone's depth sensor measures well.
+NEAR_M: Final = 0.2
+FAR_M: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Intrinsics:
+    """Of the depth image, in pixels; pixel centres at integers."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+
+def backproject(
+    depth_mm: NDArray[np.uint16], intrinsics: Intrinsics, pose: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The points of a depth image in the world.
+
+    Args:
+        depth_mm: shape (height, width), millimetres along the optical axis, 0 = no return.
+        intrinsics: of the camera.
+        pose: x, y, z, qx, qy, qz, qw of the camera in the world.
+
+    Returns:
+        Points, shape (n, 3), and their depths, shape (n,), both in metres; only what lies between `NEAR_M` and `FAR_M`.
+    """
+    v, u = np.nonzero((depth_mm > NEAR_M * 1000) & (depth_mm < FAR_M * 1000))
+    depth = depth_mm[v, u] / 1000.0
+    x, y = (u - intrinsics.cx) / intrinsics.fx * depth, (v - intrinsics.cy) / intrinsics.fy * depth
+    return np.stack([x, y, depth], axis=1) @ rotation(pose[3:]).T + pose[:3], depth
