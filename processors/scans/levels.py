@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 _BIN_M: Final = 0.01
 _PEAK_SHARE: Final = 0.15
 _AROUND_M: Final = 0.06
+# What the voxel grid and the histogram's flanks add, however many voxels there are (78 rooms: 1.1 mm for two levels).
+_GRID_SIGMA_M: Final = 0.0008
 MIN_HEIGHT_M: Final = 1.8
 
 
@@ -75,4 +77,5 @@ def _fit(peak: float, heights: NDArray[np.float64], weight: NDArray[np.float64])
         near = np.abs(heights - z) < _AROUND_M
         z = float(np.average(heights[near], weights=weight[near]))
     spread = float(np.sqrt(np.average((heights[near] - z) ** 2, weights=weight[near])))
-    return Level(z, spread / math.sqrt(max(int(near.sum()) / 20, 1)), int(near.sum()))
+    sigma = math.hypot(spread / math.sqrt(max(int(near.sum()) / 20, 1)), _GRID_SIGMA_M)
+    return Level(z, sigma, int(near.sum()))
