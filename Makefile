@@ -71,7 +71,7 @@ layers: setup
 	@$(BIN)/lint-imports
 
 unit: setup
-	@$(BIN)/python -m pytest tests/unit
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
 
 integration: setup
 	@$(BIN)/python -m pytest -m integration
