@@ -46,9 +46,13 @@ def test_a_new_system_does_every_task_at_once_and_without_a_failure(
         "apply_retention",
         "clean_up",
         "ensure_partitions",
+        "push_usage",
+        "reconcile_recent_usage",
+        "reconcile_usage",
         "refresh_rollups",
         "remove_old_jobs",
         "rescue_stalled_jobs",
+        "take_billing_events",
         "trim_live_events",
     }
 
