@@ -19,6 +19,7 @@ from tests.integration.alert_scene import (
     at,
     episodes,
     minutes,
+    record_rule,
     settled,
 )
 from tests.integration.conftest import Broker
@@ -218,3 +219,37 @@ def test_merged_episodes_keep_what_people_said_about_them(
     assert database.query(
         "SELECT n.note FROM weir.alert_note n JOIN alert_episodes e USING (alert_id) WHERE e.status = 'resolved'"
     ) == [("seen",)]
+
+
+def test_history_is_in_order_though_clocks_are_not(
+    database: Database, tenant: Tenant, device: ThirdPartyDevice, new_worker: NEW_WORKER
+) -> None:
+    add_rule(database, tenant, {"type": "threshold", "above": 8.0})
+    new_worker()
+    device.send_all(tenant.devices[0], [body(*minutes([9.0]))])
+    settled(database, 1)
+    # Somebody acknowledged it by the clock of a database that is an hour ahead of the worker's.
+    database.query(
+        "WITH seen AS (UPDATE weir.alert_episode SET version = version + 1, acknowledged_by = 'ann',"
+        " updated_at = updated_at + interval '1 hour' RETURNING *)"
+        " INSERT INTO weir.alert_history SELECT alert_id, version, updated_at, '{}' FROM seen"
+    )
+
+    device.send_all(tenant.devices[0], [body(*minutes([9.0, 4.0], first=5))])
+    settled(database, 2)
+
+    recorded = [at for (at,) in database.query("SELECT recorded_at FROM weir.alert_history ORDER BY version")]
+    assert len(recorded) == 3
+    assert recorded == sorted(recorded)
+
+
+def test_a_rule_that_cannot_be_used_stops_no_other(
+    database: Database, tenant: Tenant, device: ThirdPartyDevice, new_worker: NEW_WORKER
+) -> None:
+    record_rule(database, tenant, {"name": "of another time", "severity": "major", "condition": {"type": "horoscope"}})
+    add_rule(database, tenant, TOO_WARM)
+    new_worker()
+    device.send_all(tenant.devices[0], [body(*minutes(WARM))])
+    settled(database, 1)
+
+    assert episodes(database) == [WARM_EPISODE]

@@ -277,11 +277,11 @@ def test_the_look_back_is_the_widest_window_and_a_day() -> None:
 )
 def test_thirty_days_at_one_minute_are_judged_in_well_under_a_second(condition: dict[str, object]) -> None:
     values = (8 + np.random.default_rng(3).normal(0, 2, 43_200)).tolist()
-    started = time.perf_counter()
+    started = time.process_time()
 
     judged(condition, values)
 
-    assert time.perf_counter() - started < 2.0  # 0.05 to 0.4 s here; generous for busy machines
+    assert time.process_time() - started < 2.0  # 0.05 to 0.4 s here; generous for busy machines
 
 
 def test_a_changed_name_alone_leaves_a_fired_run_as_it_is() -> None:
