@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from schemas.rules import parse_rule
 from sinks.timescale.writer import Position
 from streams.rules.book import BookedRule
 from streams.rules.recent import RecentExtremes, SensorColumns
-from streams.rules.screening import Screening, takes_over_between
+from streams.rules.screening import Screening, takes_over_between, window_class_ms
 from streams.rules.sensors import KnownSensor
 from tests.unit.processors.rules.test_judge_laws import MINUTE, START, histories, readings
 
@@ -162,3 +163,48 @@ def test_a_batch_that_does_not_continue_the_last_one_forgets_the_partition() -> 
     recent.follow(Position("readings", 0, "id", 30, 40), sensors)
 
     assert [one.tolist() for one in recent.around(batch, 900_000)] == [[-math.inf], [math.inf]]
+
+
+def of(condition: dict[str, object], from_ms: int = 0) -> RuleVersion:
+    return RuleVersion(from_ms, parse_rule({"name": "r", "severity": "major", "condition": condition}))
+
+
+def test_a_version_takes_over_with_the_reading_of_its_moment() -> None:
+    budget = {"type": "exposure", "above": 8.0, "budget": "4h"}
+    rule = booked([of(budget), of(budget, from_ms=100)])
+
+    def at(after_ms: int, to_ms: int) -> bool:
+        return takes_over_between(rule, KnownSensor("sen_1", "ten_1", None, ()), after_ms, to_ms)
+
+    # Also where only what begins is screened by another condition.
+    begins = booked([of({"type": "threshold", "above": 8.0}), of(budget, from_ms=100)])
+    assert takes_over_between(begins, KnownSensor("sen_1", "ten_1", None, ()), 50, 100)
+    assert [at(50, 99), at(50, 100), at(99, 150), at(100, 150)] == [False, True, True, False]
+
+
+def test_the_widest_window_of_all_that_a_rule_says_is_remembered() -> None:
+    def mean_of(window: str) -> dict[str, object]:
+        return {"type": "aggregate", "function": "mean", "window": window, "above": 8.0}
+
+    either = {"type": "any_of", "conditions": [mean_of("10m"), mean_of("5h")]}
+    assert window_class_ms(booked([of(mean_of("10m"))])) == 900_000
+    assert window_class_ms(booked([of(either)])) == 21_600_000
+    assert window_class_ms(booked([of(mean_of("5h")), of(mean_of("10m"))])) == 21_600_000
+    # Rows tell enough of a threshold, and of a budget, also where both are members.
+    budget = {"type": "exposure", "above": 8.0, "budget": "4h"}
+    both = {"type": "any_of", "conditions": [{"type": "threshold", "above": 8.0}, budget]}
+    assert (
+        window_class_ms(booked([of({"type": "threshold", "above": 8.0})])) == window_class_ms(booked([of(both)])) == 0
+    )
+
+
+def test_pairs_that_come_one_by_one_are_all_screened() -> None:
+    hot, average = booked([of({"type": "threshold", "above": 8.0})]), replace(booked(mean(8.0)), rule_no=8)
+    screening, one = Screening(), columns([], [(0, 0, 9.0)])
+    for number in range(1, 61):
+        screening.add([(number, hot), (number, average)])
+
+    for number in range(1, 61):
+        batch = replace(one, sensor_no=np.array([number], np.int32))
+        assert screening.touched(batch, RecentExtremes()) == {(number, 7), (number, 8)}
+    assert len(screening.windows_ms) == 1
