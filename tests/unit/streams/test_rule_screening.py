@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -165,7 +166,7 @@ def test_a_batch_that_does_not_continue_the_last_one_forgets_the_partition() -> 
     assert [one.tolist() for one in recent.around(batch, 900_000)] == [[-math.inf], [math.inf]]
 
 
-def of(condition: dict[str, object], from_ms: int = 0) -> RuleVersion:
+def of(condition: Mapping[str, object], from_ms: int = 0) -> RuleVersion:
     return RuleVersion(from_ms, parse_rule({"name": "r", "severity": "major", "condition": condition}))
 
 
