@@ -44,6 +44,7 @@ from api import (
     users,
 )
 from api.auth import ApiKeys, DeviceSecrets, Require, UserTokens
+from api.entitled import Entitled
 from api.errors import install_handlers
 from api.health import Readiness
 from api.limits import SignInLimits, TokenBuckets
@@ -165,6 +166,7 @@ def _services(settings: Settings, clock: Clock, now_s: Callable[[], float]) -> S
         readiness=Readiness(pool, url, topic, settings.readiness_max_lag, now_s),
         metrics=Metrics(),
         live=LiveService(settings, pool, vault, clock, authenticators),
+        entitled=Entitled(),
     )
 
 

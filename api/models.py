@@ -233,6 +233,7 @@ NEXT_EXAMPLE: Final = "kq1zZW5fNGY2ZTBiN2QyYy0"
 _PROBLEMS: Final[dict[int, tuple[str, str]]] = {
     400: ("incomplete_request", "the request ended before its body did"),
     401: ("unauthorized", "the credential is unknown, revoked or expired"),
+    402: ("unpaid", "the subscription is not paid, so history must wait; readings and alerts go on"),
     403: ("missing_permission", "this credential may not do rules:write; use one whose role or scopes allow it"),
     404: ("not_found", "there is no such sensor"),
     409: ("changed_meanwhile", "the rule was changed at the same time; read it and try again"),
@@ -287,7 +288,7 @@ READINGS_RESPONSES: Final[Responses] = {
         hourly={"items": [_BUCKET], "next": NEXT_EXAMPLE},
     ),
     **_OF_A_TENANT,
-    **problems(404),
+    **problems(402, 404),
 }
 QUALITY_RESPONSES: Final[Responses] = {
     200: answer(

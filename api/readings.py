@@ -8,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
+from accounts.billing.plans import Feature
 from api.auth import Principal, Require
 from api.errors import Problem
 from api.models import READINGS_RESPONSES
@@ -23,6 +24,8 @@ router = APIRouter(prefix="/v1/sensors", tags=["readings"])
 
 Reader = Annotated[Principal, Depends(Require("readings:read"))]
 
+# An hour more than the default, so that no clock stands between.
+_ALWAYS_SHOWN_MS = 25 * 3_600_000
 _TIME_EXAMPLE = "2026-11-22T20:00:00.000Z"
 Start = Annotated[
     str | None,
@@ -76,6 +79,9 @@ async def read_readings(
     else:
         query = cursors.decode(principal.tenant_id, cursor, Continuation)
         _require_same(query, sensor_id, start, end, resolution)
+    # The last day is always to be seen; what was before is a convenience of the plan.
+    if query.start_ms < services.clock.now_ms() - _ALWAYS_SHOWN_MS:
+        await services.entitled.require(services, principal.tenant_id, Feature.HISTORY)
     async with tenant_transaction(services.pool, principal.tenant_id) as connection:
         sensor_no = (await require_sensor(connection, sensor_id)).sensor_no
         page = _raw_page if query.resolution == "raw" else _bucket_page

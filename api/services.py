@@ -19,6 +19,7 @@ from core.settings import Settings
 if TYPE_CHECKING:
     from accounts.passwords import Passwords
     from api.auth import Authenticator, DeviceSecrets, UserTokens
+    from api.entitled import Entitled
     from api.health import Readiness
     from api.live.service import LiveService
     from api.metrics import Metrics
@@ -47,6 +48,7 @@ class Services:
     readiness: Readiness
     metrics: Metrics
     live: LiveService
+    entitled: Entitled
 
 
 async def services_of(request: Request) -> Services:

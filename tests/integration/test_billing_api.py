@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -15,8 +16,8 @@ from accounts.billing.subscriptions import Inbox
 from core.postgres import DatabaseRole, open_pool
 from ops.fake_stripe.service import FakeStripe
 from ops.fake_stripe.webhooks import Manners
-from tests.integration.api_scene import api_settings, client, new_tenant, serving
-from tests.integration.servers import Database, Tenant
+from tests.integration.api_scene import add_readings, add_sensor, api_settings, client, new_tenant, serving, shown
+from tests.integration.servers import Database, Tenant, wait_until
 from tests.integration.stripe_scene import KEY, SECRET, StripeScene, stripe_scene
 
 pytestmark = pytest.mark.integration
@@ -138,3 +139,36 @@ def test_without_a_key_nothing_is_sold(database: Database, tenant: Tenant) -> No
         header = f"t={int(time.time())},v1="
         response = api.http.post("/v1/webhooks/stripe", content=b"{}", headers={"Stripe-Signature": header})
         assert response.status_code == 400
+
+
+def test_an_unpaid_tenant_loses_history_and_keeps_the_last_day_and_its_alerts(database: Database) -> None:
+    tenant = new_tenant(database)
+    sensor_no, sensor_id = add_sensor(database, tenant, "air")
+    now = datetime.now(UTC)
+    add_readings(database, sensor_no, [(now - timedelta(days=3), 0, 1.0), (now - timedelta(hours=1), 0, 2.0)])
+    path, history = f"/v1/sensors/{sensor_id}/readings", {"start": shown(now - timedelta(days=4))}
+
+    def account_is(status: str) -> None:
+        database.query(
+            "INSERT INTO weir.billing_account (tenant_id, customer_id, status, status_since) VALUES (%s, 'cus_1', %s, now())"
+            " ON CONFLICT (tenant_id) DO UPDATE SET status = EXCLUDED.status",
+            tenant.tenant_id,
+            status,
+        )
+
+    with serving(api_settings(database.reader_url)) as url, client(url, tenant.api_key) as api:
+        account_is("unpaid")
+        problem = api.get(path, status=402, **history)
+        assert problem["code"] == "unpaid"
+        assert [item["value"] for item in api.get(path)["items"]] == [2.0]
+        assert api.get("/v1/alerts")["items"] == []
+        account_is("active")
+        # What was found holds for two seconds.
+        wait_until(lambda: api.http.get(path, params=history).status_code == 200, 60, "access")
+        database.query("UPDATE weir.tenant SET plan = 'free' WHERE tenant_id = %s", tenant.tenant_id)
+        database.query(
+            "INSERT INTO weir.usage (tenant_id, meter, bucket_start, quantity)"
+            " VALUES (%s, 'readings', date_trunc('month', now(), 'UTC'), 500001)",
+            tenant.tenant_id,
+        )
+        wait_until(lambda: api.http.get(path, params=history).status_code == 429, 60, "the quota")

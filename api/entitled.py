@@ -1,0 +1,67 @@
+"""What a tenant's plan and payment allow of the conveniences: asked by endpoints, never by ingest or alerts.
+
+What held within the last two seconds is not asked for again, so a payment acts within that time.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Final
+
+from accounts.billing.plans import PLANS, Entitlements, Feature, Refusal, Standing, entitlements
+from api.auth import Recent
+from api.errors import Problem
+from api.services import Services
+from core.clock import monotonic_s
+from core.postgres import tenant_transaction
+from schemas.usage import Meter
+
+_STANDING: Final = """
+SELECT t.plan, a.status, a.status_since FROM weir.tenant t LEFT JOIN weir.billing_account a USING (tenant_id)
+"""
+_USED: Final = """
+SELECT meter, CASE meter WHEN 'active_sensors' THEN (array_agg(quantity ORDER BY bucket_start DESC))[1] ELSE sum(quantity) END
+FROM weir_tenant.usage_hourly WHERE bucket_start >= date_trunc('month', %s::timestamptz, 'UTC') GROUP BY meter
+"""
+_DETAILS: Final = {
+    Refusal.NOT_INCLUDED: "the plan does not include {}; choose another at POST /v1/billing/checkout",
+    Refusal.UNPAID: "the subscription is not paid, so {} must wait; readings and alerts go on; see POST /v1/billing/portal",
+    Refusal.QUOTA: "this month's quota is used up, so {} must wait; readings and alerts go on; a larger plan has more",
+}
+
+
+class Entitled:
+    """Asks, and remembers for two seconds."""
+
+    def __init__(self) -> None:
+        self._recent: Recent[Entitlements] = Recent(monotonic_s)
+
+    async def require(self, services: Services, tenant_id: str, feature: Feature) -> None:
+        """Go on if the tenant may use the feature now.
+
+        Raises:
+            Problem: 402, or 429 where only the month's quota is in the way.
+        """
+        known = self._recent.get(tenant_id)
+        if known is None:
+            known = await _find(services, tenant_id)
+            self._recent.put(tenant_id, known)
+        refusal = known.refusal(feature)
+        if refusal is None:
+            return
+        status = HTTPStatus.TOO_MANY_REQUESTS if refusal is Refusal.QUOTA else HTTPStatus.PAYMENT_REQUIRED
+        raise Problem(status, refusal.value, _DETAILS[refusal].format(feature.value))
+
+
+async def _find(services: Services, tenant_id: str) -> Entitlements:
+    now = datetime.fromtimestamp(services.clock.now_ms() / 1000, UTC)
+    used: dict[Meter, int] = {}
+    async with tenant_transaction(services.pool, tenant_id) as connection:
+        row = await (await connection.execute(_STANDING)).fetchone()
+        plan, status, since = row or ("free", None, None)
+        # What has no limit need not be counted.
+        if plan not in PLANS or PLANS[plan].included:
+            cursor = await connection.execute(_USED, (now,))
+            used = {Meter(meter): int(quantity) for meter, quantity in await cursor.fetchall()}
+    return entitlements(Standing(plan, status, since, used), now)
