@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import LiteralString
 
 import httpx2
 
@@ -86,6 +87,13 @@ def _places(database: Database, api: Client, tenant: Tenant, mark: str) -> dict[
     }
 
 
+# The tenant's first key, which made the other one.
+_OTHER_KEY: LiteralString = """
+SELECT k.api_key_id FROM weir.api_key k JOIN weir.api_key made USING (tenant_id)
+WHERE made.api_key_id = %s AND k.api_key_id <> made.api_key_id
+"""
+
+
 def _people(database: Database, api: Client, mark: str) -> dict[str, str]:
     owner = {"email": f"{mark}@{mark}.example", "role": "owner", "name": f"{mark} owner", "password": PASSWORD}
     post(api, "/v1/users", owner, 201)
@@ -99,7 +107,7 @@ def _people(database: Database, api: Client, mark: str) -> dict[str, str]:
         "api_key_id": key_id,
         "invitation_id": invitation_id,
         "subject_id": user_id,
-        "actor": database.query("SELECT api_key_id FROM weir.api_key WHERE api_key_id <> %s LIMIT 1", key_id)[0][0],
+        "actor": database.query(_OTHER_KEY, key_id)[0][0],
     }
 
 
