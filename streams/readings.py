@@ -85,6 +85,8 @@ class Stored:
     tenant_code: NDArray[np.int64]
     # Newest stored time of each row's sensor before the batch.
     newest_ms: NDArray[np.int64]
+    # Version of each row's sensor before the batch; one that changes any of its rows makes it the next.
+    version: NDArray[np.int64]
     received_ms: int
 
     @property
@@ -203,7 +205,8 @@ class ReadingsPipeline:
         newest_ms = np.repeat(before.newest_ms, per_sensor)
         late = rows.at_ms <= newest_ms
         outcome = await transaction.insert_readings(rows, received_ms, ~late)
-        stored = Stored(rows, outcome, candidates.tenant_ids, candidates.tenant_code, newest_ms, received_ms)
+        version = np.repeat(before.version, per_sensor)
+        stored = Stored(rows, outcome, candidates.tenant_ids, candidates.tenant_code, newest_ms, version, received_ms)
         await transaction.write_conflicts([*outcome.losers, candidates.losers], received_at)
         changed = rows.take(stored.changed)
         if len(changed):

@@ -6,7 +6,7 @@ Lock order (DESIGN §4): position, sensors, readings, conflicts, states, usage, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -44,12 +44,15 @@ _CONFLICTS = """
 INSERT INTO weir.reading_conflict (sensor_no, seq, at, value, received_at)
 SELECT q.*, %s FROM unnest(%s, %s, %s, %s) AS q ON CONFLICT DO NOTHING
 """
+# Whatever changes a sensor's readings moves its version, late rows too: whoever remembers them knows by it that they stand.
 _STATES = """
 INSERT INTO weir.sensor_state AS t (sensor_no, last_seq, last_at, last_value, last_received_at)
 SELECT q.*, %s FROM unnest(%s, %s, %s, %s) AS q
-ON CONFLICT (sensor_no) DO UPDATE SET last_at = EXCLUDED.last_at, last_seq = EXCLUDED.last_seq,
-    last_value = EXCLUDED.last_value, last_received_at = EXCLUDED.last_received_at, version = t.version + 1
-WHERE (EXCLUDED.last_at, EXCLUDED.last_seq, EXCLUDED.last_value) > (t.last_at, t.last_seq, t.last_value)
+ON CONFLICT (sensor_no) DO UPDATE SET (last_at, last_seq, last_value, last_received_at, version) = (
+    SELECT n.*, t.version + 1 FROM (VALUES
+        (EXCLUDED.last_at, EXCLUDED.last_seq, EXCLUDED.last_value, EXCLUDED.last_received_at),
+        (t.last_at, t.last_seq, t.last_value, t.last_received_at)) AS n (at, seq, value, received_at)
+    ORDER BY n.at DESC, n.seq DESC, n.value DESC, n.received_at LIMIT 1)
 RETURNING sensor_no, version
 """
 _READ_STATES = """
@@ -134,6 +137,8 @@ class BatchTransaction:
         self.position = position
         self.frontier_ms = frontier_ms
         self.generation = generation
+        # Called when the transaction does not commit, or nobody knows whether it did.
+        self.on_rollback: list[Callable[[], None]] = []
 
     async def insert_readings(
         self, rows: ReadingColumns, received_ms: int, surely_new: NDArray[np.bool_]
@@ -257,8 +262,7 @@ class BatchTransaction:
         cursor = await self.connection.execute(_STATES, (received_at, *_key_arrays(newest)))
         written: dict[int, int] = dict(await cursor.fetchall())
         places = np.searchsorted(before.sensor_no, newest.sensor_no)
-        is_newer = newest.at_ms > before.newest_ms[places]
-        expected = zip(newest.sensor_no[is_newer].tolist(), before.version[places][is_newer].tolist(), strict=True)
+        expected = zip(newest.sensor_no.tolist(), before.version[places].tolist(), strict=True)
         if any(written.get(number) != version + 1 for number, version in expected):
             raise SensorMoved
 
@@ -313,14 +317,26 @@ async def batch_transaction(pool: Pool, position: Position) -> AsyncIterator[Bat
     Raises:
         Fenced: the stored position is not the expected one.
     """
-    async with pool.connection() as connection, connection.transaction():
-        binary.register(connection)
-        cursor = await connection.execute(
-            "SELECT (extract(epoch FROM frontier) * 1000)::bigint, generation FROM weir.begin_batch(%s, %s, %s, %s, %s)",
-            (position.topic, position.partition, position.identity, position.expected, position.next),
-        )
-        row = await cursor.fetchone()
-        if row is None:
-            msg = f"{position.topic}/{position.partition} is no longer at offset {position.expected}"
-            raise Fenced(msg)
-        yield BatchTransaction(connection, position, *row)
+    undo: list[Callable[[], None]] = []
+    try:
+        async with pool.connection() as connection, connection.transaction():
+            transaction = await _begin(connection, position)
+            undo = transaction.on_rollback
+            yield transaction
+    except BaseException:
+        for forget in undo:
+            forget()
+        raise
+
+
+async def _begin(connection: Connection, position: Position) -> BatchTransaction:
+    binary.register(connection)
+    cursor = await connection.execute(
+        "SELECT (extract(epoch FROM frontier) * 1000)::bigint, generation FROM weir.begin_batch(%s, %s, %s, %s, %s)",
+        (position.topic, position.partition, position.identity, position.expected, position.next),
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        msg = f"{position.topic}/{position.partition} is no longer at offset {position.expected}"
+        raise Fenced(msg)
+    return BatchTransaction(connection, position, *row)

@@ -21,6 +21,7 @@ from streams.rules import episodes
 from streams.rules.book import BookedRule, RuleBook
 from streams.rules.episodes import Pair
 from streams.rules.judging import Moment, Task, Touched, rejudge_all
+from streams.rules.memory import Memory
 from streams.rules.recent import RecentExtremes, SensorColumns
 from streams.rules.screening import Screening, has_stand_in, takes_over_between
 from streams.rules.sensors import KnownSensor, load_sensors
@@ -40,6 +41,7 @@ class EvaluateRules:
         self._sensors: dict[int, KnownSensor] = {}
         self._screening = Screening(self._range_of)
         self._recent = RecentExtremes()
+        self._memory = Memory()
         # When versions of rules with stand-ins take over, sorted.
         self._takeovers: NDArray[np.int64] = np.zeros(0, np.int64)
         self._last_deletion_ms = _NEVER_MS
@@ -53,23 +55,29 @@ class EvaluateRules:
         async with self._learning:
             await self._follow_rules(connection, transaction.generation)
             batch = columns_of(stored)
-            self._recent.follow(transaction.position, batch.sensor_no)
             if not len(batch.sensor_no) or not self._book.by_tenant:
                 return
+            transaction.on_rollback.append(lambda: self._forget(batch.sensor_no))
+            self._recent.forget(self._memory.follow(batch))
             await self._meet_sensors(connection, batch.sensor_no)
         await self._recent.remember(connection, batch, sorted(self._screening.windows_ms))
         touched = self._screening.touched(batch, self._recent) | self._taken_over(batch)
         touched |= await episodes.open_pairs(connection, batch.sensor_no, batch.sensor_no[batch.has_late])
         if touched:
             moment = Moment(stored.received_ms, self._topic)
-            await episodes.lock_sensors(connection, sorted({sensor_no for sensor_no, _ in touched}))
-            await rejudge_all(connection, list(self._tasks(batch, sorted(touched))), moment)
+            # The batch has moved the sensors' states, so nobody else judges them before it commits.
+            await rejudge_all(connection, list(self._tasks(batch, sorted(touched))), moment, self._memory)
+
+    def _forget(self, sensor_no: NDArray[np.int32]) -> None:
+        self._memory.forget(sensor_no)
+        self._recent.forget(sensor_no)
 
     async def _follow_rules(self, connection: Connection, generation: int) -> None:
         if generation == self._seen_generation:
             return
         if await self._book.refresh(connection):
             await self._meet_again(connection)
+            self._memory.forget_firing()
             self._takeovers, self._last_deletion_ms = _takeovers(self._book)
         self._seen_generation = generation
 
@@ -154,7 +162,8 @@ def columns_of(stored: Stored) -> SensorColumns:
     starts = np.flatnonzero(is_first)
     if not len(starts):
         none = np.zeros(0, np.int64)
-        return SensorColumns(rows.sensor_no, none, none, rows.value, rows.value, none, none.astype(np.bool_), none)
+        empty = none.astype(np.bool_)
+        return SensorColumns(rows.sensor_no, none, none, rows.value, rows.value, none, empty, none, none, rows, starts)
     last = rows.at_ms[np.append(starts[1:], len(rows)) - 1]
     first, newest = rows.at_ms[starts], newest[starts]
     # Before a sensor's first reading there is no gap.
@@ -170,4 +179,7 @@ def columns_of(stored: Stored) -> SensorColumns:
         newest,
         (first <= newest) & (newest != _NEVER_MS),
         np.maximum.reduceat(spacing, starts),
+        stored.version[changed][starts],
+        rows,
+        starts,
     )

@@ -1,4 +1,4 @@
-"""Episodes in the store: which pairs are open, the readings that judge them, and writing what changed.
+"""Episodes in the store: which pairs are open, what is stored of them, and writing what changed.
 
 Everything runs in the caller's transaction. A sensor's state row is locked before its rules are judged, so live batches,
 back-fill and rule changes take turns per sensor (DESIGN §2).
@@ -22,28 +22,13 @@ from core.postgres import Connection
 from processors.rules.amend import Amendment, StoredEpisode
 from processors.rules.model import Episode
 from sinks.timescale import binary
-
-# After every reading.
-_FOREVER_MS = 253_370_764_800_000
+from streams.rules.histories import FOREVER_MS
 
 _EPISODE_COLUMNS = (
     "alert_id, severity, status, (extract(epoch FROM started_at) * 1000)::bigint,"
     " (extract(epoch FROM fired_at) * 1000)::bigint, (extract(epoch FROM resolved_at) * 1000)::bigint,"
     " (extract(epoch FROM peak_at) * 1000)::bigint, coalesce(peak_value, 'NaN'), proven_ms, possible_ms, reason"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class SensorHistory:
-    """A sensor's readings of an interval, sorted by (at, seq)."""
-
-    at_ms: NDArray[np.int64]
-    seq: NDArray[np.int64]
-    value: NDArray[np.float64]
-
-    def part(self, low: int, high: int) -> SensorHistory:
-        """The readings from one index up to another."""
-        return SensorHistory(self.at_ms[low:high], self.seq[low:high], self.value[low:high])
 
 
 class Pair(NamedTuple):
@@ -118,51 +103,6 @@ async def _covering_starts(connection: Connection, asked: Sequence[Stretch]) -> 
     return dict(await cursor.fetchall())
 
 
-async def histories(connection: Connection, wanted: Sequence[tuple[Stretch, int]]) -> list[SensorHistory]:
-    """For each stretch the readings from the last one at or before `from_ms - back_ms` on; each sensor is read once."""
-    spans: dict[int, tuple[int, int]] = {}
-    for stretch, back_ms in wanted:
-        since, until = spans.get(stretch.pair.sensor_no, (_FOREVER_MS, 0))
-        to_ms = _FOREVER_MS if stretch.to_ms is None else stretch.to_ms
-        spans[stretch.pair.sensor_no] = min(since, stretch.from_ms - back_ms), max(until, to_ms)
-    read = await _read(connection, spans)
-    return [
-        _part(read[stretch.pair.sensor_no], stretch.from_ms - back_ms, stretch.to_ms) for stretch, back_ms in wanted
-    ]
-
-
-async def _read(connection: Connection, spans: dict[int, tuple[int, int]]) -> dict[int, SensorHistory]:
-    """Readings of each sensor's span, from the last one at or before its start on."""
-    # OFFSET 0 keeps each step a nested loop over the key, whatever the planner believes of the tables.
-    statement = (
-        "COPY (SELECT q.sensor_no, r.at, r.seq, r.value FROM unnest(%s::int[], %s::timestamptz[], %s::timestamptz[])"
-        " AS q (sensor_no, since, until) CROSS JOIN LATERAL (SELECT coalesce((SELECT p.at FROM weir.reading p"
-        " WHERE p.sensor_no = q.sensor_no AND p.at <= q.since ORDER BY p.at DESC LIMIT 1), q.since) AS since OFFSET 0) AS s"
-        " CROSS JOIN LATERAL (SELECT at, seq, value FROM weir.reading WHERE sensor_no = q.sensor_no AND at >= s.since"
-        " AND at < q.until OFFSET 0) AS r) TO STDOUT (FORMAT BINARY)"
-    )
-    since, until = ([_time(span[which]) for span in spans.values()] for which in (0, 1))
-    async with connection.cursor() as cursor, cursor.copy(statement, (list(spans), since, until)) as copy:
-        stream = b"".join([bytes(block) async for block in copy])
-    table = binary.parse_copy(stream, [binary.INT4, binary.INT8, binary.INT4, binary.FLOAT8])
-    sensor, at_ms = table[0].astype(np.int64), binary.epoch_ms(table[1].astype(np.int64))
-    order = np.lexsort((table[2], at_ms, sensor))
-    sensor, rows = (
-        sensor[order],
-        SensorHistory(at_ms[order], table[2].astype(np.int64)[order], table[3].astype(np.float64)[order]),
-    )
-    numbers = np.array(list(spans), np.int64)
-    first, last = (np.searchsorted(sensor, numbers, side=side).tolist() for side in ("left", "right"))
-    return {number: rows.part(low, high) for number, low, high in zip(spans, first, last, strict=True)}
-
-
-def _part(readings: SensorHistory, from_ms: int, to_ms: int | None) -> SensorHistory:
-    at_ms = readings.at_ms
-    before = int(np.searchsorted(at_ms, from_ms, side="right")) - 1
-    low = int(np.searchsorted(at_ms, at_ms[before])) if before >= 0 else 0
-    return readings.part(low, len(at_ms) if to_ms is None else int(np.searchsorted(at_ms, to_ms)))
-
-
 async def stored_episodes_of(connection: Connection, stretches: Sequence[Stretch]) -> list[list[StoredEpisode]]:
     """For each stretch the episodes that are not retracted and start in it."""
     cursor = await connection.execute(
@@ -176,7 +116,7 @@ async def stored_episodes_of(connection: Connection, stretches: Sequence[Stretch
             [one.pair.sensor_no for one in stretches],
             [one.pair.rule_no for one in stretches],
             [_time(one.from_ms) for one in stretches],
-            [_time(_FOREVER_MS if one.to_ms is None else one.to_ms) for one in stretches],
+            [_time(FOREVER_MS if one.to_ms is None else one.to_ms) for one in stretches],
         ),
     )
     found: list[list[StoredEpisode]] = [[] for _ in stretches]

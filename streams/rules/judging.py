@@ -7,20 +7,22 @@ windows need, judge, compare with the stored episodes, write the difference. Lat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.postgres import Connection
 from processors.rules.amend import Amendment, StoredEpisode, amend
-from processors.rules.judge import judge, look_back_ms, open_silences
-from processors.rules.model import Episode, SensorContext
+from processors.rules.judge import Carried, judge, judge_on, look_back_ms, open_silences
+from processors.rules.model import FIRING, Episode, SensorContext
 from schemas.rules import Aggregate, Combination, Condition, Rule, Threshold
 from streams.rules import episodes
 from streams.rules.book import BookedRule
 from streams.rules.episodes import Pair
 from streams.rules.growth import write_growth
+from streams.rules.histories import FOREVER_MS, SensorHistory, read_histories
+from streams.rules.memory import Firing, Memory
 
 _DAY_MS = 86_400_000
 # Found this long after it happened, an episode is history: nobody is woken for it.
@@ -79,10 +81,31 @@ class Task:
             return self.touched.idle_ms
         return self.touched.from_ms - self.unfired_ms - self.back_ms
 
+    @property
+    def reads_back_ms(self) -> int:
+        """How far back to read: whether what follows nothing is a gap, a declared interval tells without 24 h."""
+        declared = self.is_live and self.context.declared_interval_ms is not None
+        return self.window_ms if declared else self.window_ms + _DAY_MS
+
+    @property
+    def is_live(self) -> bool:
+        """Whether nothing follows what changed."""
+        return self.touched.idle_ms is not None
+
+    @property
+    def is_carried(self) -> bool:
+        """Whether a firing episode of it may be judged on from batch to batch."""
+        return self.is_live and not self.booked.is_silence and not self.booked.has_ladder
+
+    @property
+    def window_ms(self) -> int:
+        """How far before a reading its windows reach, and the pair that leads into it."""
+        return self.back_ms - _DAY_MS + 1
+
     def to_ms(self, widening: int, now_ms: int) -> int | None:
         """How far the changed readings reach, or more; None is to the end."""
         to_ms = self.touched.to_ms + widening * (_DAY_MS + self.back_ms + self.unfired_ms)
-        return None if self.touched.idle_ms is not None or to_ms >= now_ms else to_ms
+        return None if self.is_live or to_ms >= now_ms else to_ms
 
 
 async def rejudge(
@@ -95,14 +118,22 @@ async def rejudge(
     return await rejudge_all(connection, [Task(pair, booked, context, touched)], moment)
 
 
-async def rejudge_all(connection: Connection, tasks: Sequence[Task], moment: Moment) -> int:
-    """Judge many pairs with a handful of queries; the caller holds the sensors' locks."""
+async def rejudge_all(
+    connection: Connection, tasks: Sequence[Task], moment: Moment, memory: Memory | None = None
+) -> int:
+    """Judge many pairs with a handful of queries; the caller holds the sensors' locks.
+
+    Args:
+        connection: in the caller's transaction.
+        tasks: of any pairs, each once.
+        moment: when this happens.
+        memory: what is remembered of the sensors of the batch that is judged; None where there is no batch.
+    """
     amended, widening = 0, 1
     open_tasks = [task for task in tasks if task.rules]
     while open_tasks:
-        wanted = [episodes.Stretch(task.pair, task.from_ms, task.to_ms(widening, moment.now_ms)) for task in open_tasks]
-        wanted = await episodes.covering_stretches(connection, wanted)
-        amendments, cut = await _judged(connection, open_tasks, wanted, moment.now_ms)
+        trials = await _trials(connection, open_tasks, memory, widening, moment.now_ms)
+        amendments, cut = await _judged(connection, trials, memory, moment.now_ms)
         await write_growth(connection, [one for _, one in amendments if one.is_growth], moment.now_ms)
         told = [(pair, one) for pair, one in amendments if not one.is_growth]
         await episodes.write_all_amendments(
@@ -113,29 +144,135 @@ async def rejudge_all(connection: Connection, tasks: Sequence[Task], moment: Mom
     return amended
 
 
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A task with the stretch of its time that is judged, from idle or from the firing episode at its start."""
+
+    task: Task
+    stretch: episodes.Stretch
+    firing: Firing | None
+
+    @property
+    def begin(self) -> Carried | int:
+        return self.stretch.from_ms if self.firing is None else self.firing.carried
+
+    @property
+    def reads_from_ms(self) -> int:
+        return self.stretch.from_ms if self.firing is None else self.firing.carried.at_ms
+
+
+async def _trials(
+    connection: Connection, tasks: Sequence[Task], memory: Memory | None, widening: int, now_ms: int
+) -> list[_Trial]:
+    """Where to begin: where a firing episode was left, or else where nothing is open."""
+    found, others = [], []
+    for task in tasks:
+        pair = task.pair
+        firing = memory.firing(pair.sensor_no, task.booked) if memory is not None and task.is_carried else None
+        if firing is None:
+            others.append(task)
+        else:
+            found.append(_Trial(task, episodes.Stretch(pair, firing.carried.started_at_ms, None), firing))
+    wanted = [episodes.Stretch(task.pair, task.from_ms, task.to_ms(widening, now_ms)) for task in others]
+    covering = await episodes.covering_stretches(connection, wanted)
+    return [*found, *(_Trial(task, stretch, None) for task, stretch in zip(others, covering, strict=True))]
+
+
 async def _judged(
-    connection: Connection, tasks: Sequence[Task], stretches: Sequence[episodes.Stretch], now_ms: int
+    connection: Connection, trials: Sequence[_Trial], memory: Memory | None, now_ms: int
 ) -> tuple[list[tuple[Pair, Amendment]], list[Task]]:
-    """The amendments of each task, and the tasks whose stretch cuts an episode: those need more readings."""
-    readings = await episodes.histories(
-        connection, [(one, task.back_ms) for task, one in zip(tasks, stretches, strict=True)]
-    )
-    stored_of = await episodes.stored_episodes_of(connection, stretches)
+    """The amendments of each trial, and the tasks that must be tried again: with more readings, or from idle."""
+    readings = await _readings(connection, trials, memory)
+    stored_of = await episodes.stored_episodes_of(connection, [trial.stretch for trial in trials])
     found: list[tuple[Pair, Amendment]] = []
-    cut: list[Task] = []
-    for task, stretch, series, stored in zip(tasks, stretches, readings, stored_of, strict=True):
-        booked = task.booked
-        judged = judge(booked.versions, series.at_ms, series.seq, series.value, task.context, from_ms=stretch.from_ms)
+    again: list[Task] = []
+    for trial, (series, context), stored in zip(trials, readings, stored_of, strict=True):
+        task, booked = trial.task, trial.task.booked
+        if trial.firing is not None:
+            stored = [one for one in stored if one.episode.status == FIRING]  # noqa: PLW2901 - the others ended before
+        if trial.firing is not None and [one.episode for one in stored] != [trial.firing.episode]:
+            # Somebody has judged it meanwhile.
+            _note(memory, task, None, None)
+            again.append(task)
+            continue
+        judged, carried = _judge(trial, series, context)
         if booked.is_silence:
             judged = [*judged, *_still_silent(task, stored, series.at_ms, now_ms)]
-        if stretch.to_ms is not None and _is_open_at_end(judged, [one.episode for one in stored], stretch.to_ms):
-            cut.append(task)
+        to_ms = trial.stretch.to_ms
+        if to_ms is not None and _is_open_at_end(judged, [one.episode for one in stored], to_ms):
+            again.append(task)
             continue
+        _note(memory, task, carried, judged[-1] if judged else None)
         retraction = _retraction(booked, stored, series.at_ms)
         found += [
             (task.pair, amendment) for amendment in amend(stored, judged, retraction, by_severity=booked.has_ladder)
         ]
-    return found, cut
+    return found, again
+
+
+def _judge(trial: _Trial, series: SensorHistory, context: SensorContext) -> tuple[list[Episode], Carried | None]:
+    versions = trial.task.booked.versions
+    if trial.task.is_carried:
+        return judge_on(versions, series.at_ms, series.seq, series.value, context, trial.begin)
+    from_ms = trial.stretch.from_ms
+    return judge(versions, series.at_ms, series.seq, series.value, context, from_ms=from_ms), None
+
+
+def _note(memory: Memory | None, task: Task, carried: Carried | None, episode: Episode | None) -> None:
+    if memory is not None and task.is_carried:
+        memory.note(task.pair.sensor_no, task.booked, carried, episode)
+
+
+async def _readings(
+    connection: Connection, trials: Sequence[_Trial], memory: Memory | None
+) -> list[tuple[SensorHistory, SensorContext]]:
+    """What each trial judges: from memory where it reaches, else from the store, each sensor once."""
+    recalled = [_recalled(trial, memory) for trial in trials]
+    asked = [trial for trial, one in zip(trials, recalled, strict=True) if one is None]
+    spans: dict[int, tuple[int, int]] = {}
+    for trial in asked:
+        since, until = spans.get(trial.task.pair.sensor_no, (FOREVER_MS, 0))
+        to_ms = FOREVER_MS if trial.stretch.to_ms is None else trial.stretch.to_ms
+        spans[trial.task.pair.sensor_no] = min(since, trial.reads_from_ms - trial.task.reads_back_ms), max(until, to_ms)
+    read = await read_histories(connection, spans)
+    _keep(memory, asked, spans, read)
+    return [
+        one
+        or (
+            read[trial.task.pair.sensor_no].stretch(
+                trial.reads_from_ms - trial.task.reads_back_ms, trial.stretch.to_ms
+            ),
+            trial.task.context,
+        )
+        for trial, one in zip(trials, recalled, strict=True)
+    ]
+
+
+def _recalled(trial: _Trial, memory: Memory | None) -> tuple[SensorHistory, SensorContext] | None:
+    task = trial.task
+    if memory is None or not task.is_live:
+        return None
+    declared_ms = task.context.declared_interval_ms
+    found = memory.recall(task.pair.sensor_no, trial.reads_from_ms, task.window_ms, declared_ms)
+    return None if found is None else (found.readings, replace(task.context, declared_interval_ms=found.interval_ms))
+
+
+def _keep(
+    memory: Memory | None,
+    trials: Sequence[_Trial],
+    spans: dict[int, tuple[int, int]],
+    read: dict[int, SensorHistory],
+) -> None:
+    """Remember what was read of sensors whose newest readings are among it."""
+    if memory is None:
+        return
+    needed: dict[int, int] = {}
+    for trial in trials:
+        number, from_ms = trial.task.pair.sensor_no, trial.reads_from_ms - trial.task.window_ms
+        if trial.task.is_live:
+            needed[number] = min(needed.get(number, from_ms), from_ms)
+    for number, needed_ms in needed.items():
+        memory.keep(number, spans[number][0], read[number], needed_ms)
 
 
 def _still_silent(task: Task, stored: Sequence[StoredEpisode], at_ms: NDArray[np.int64], now_ms: int) -> list[Episode]:

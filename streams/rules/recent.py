@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from core.postgres import Connection
 from sinks.timescale import binary
-from sinks.timescale.writer import Position
+from sinks.timescale.writer import ReadingColumns
+from streams.rules.histories import SensorHistory
 
 _UNKNOWN_MS = np.iinfo(np.int64).max
 _NEVER_MS = np.iinfo(np.int64).min
@@ -37,6 +38,19 @@ class SensorColumns:
     has_late: NDArray[np.bool_]
     # The greatest time between neighbours among the rows and the newest stored reading before them.
     spacing_ms: NDArray[np.int64]
+    # Of each sensor's state before the batch; 0 where there was none.
+    version: NDArray[np.int64]
+    # All rows, by (sensor, at, seq), and where each sensor's begin.
+    rows: ReadingColumns
+    starts: NDArray[np.intp]
+
+    def readings_of(self, number: int) -> SensorHistory:
+        """The changed readings of one of the sensors."""
+        place = int(np.searchsorted(self.sensor_no, number))
+        low = int(self.starts[place])
+        high = int(self.starts[place + 1]) if place + 1 < len(self.starts) else len(self.rows)
+        rows = self.rows
+        return SensorHistory(rows.at_ms[low:high], rows.seq[low:high].astype(np.int64), rows.value[low:high])
 
 
 @dataclass(slots=True)
@@ -59,22 +73,13 @@ class _Window:
 
 
 class RecentExtremes:
-    """Extremes per window class and sensor, valid while this worker alone stores the partition's batches."""
+    """Extremes per window class and sensor; `Memory.follow` tells which sensors to forget."""
 
     def __init__(self) -> None:
         self._windows: dict[int, _Window] = {}
-        self._next: dict[tuple[str, int, str], int] = {}
-        self._met: dict[tuple[str, int, str], set[int]] = {}
 
-    def follow(self, position: Position, sensor_no: NDArray[np.int32]) -> None:
-        """Forget the partition's sensors unless the batch continues the last one that was seen of it."""
-        key = position.topic, position.partition, position.identity
-        if self._next.get(key) != position.expected:
-            self._forget(np.array(sorted(self._met.pop(key, set())), np.int64))
-        self._next[key] = position.next
-        self._met.setdefault(key, set()).update(sensor_no.tolist())
-
-    def _forget(self, sensor_no: NDArray[np.int64]) -> None:
+    def forget(self, sensor_no: NDArray[np.int32]) -> None:
+        """Something happened to these sensors that was not seen here."""
         for window in self._windows.values():
             window.since_ms[sensor_no[sensor_no < len(window.since_ms)]] = _UNKNOWN_MS
 

@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 from processors.rules.judge import Episode, RuleVersion, judge
 from processors.rules.places import Place
 from schemas.rules import parse_rule
-from sinks.timescale.writer import Position
+from sinks.timescale.writer import ReadingColumns
 from streams.rules.book import BookedRule
 from streams.rules.recent import RecentExtremes, SensorColumns
 from streams.rules.screening import Screening, takes_over_between, window_class_ms
@@ -59,6 +59,14 @@ def columns(stored: list[Row], batch: list[Row]) -> SensorColumns:
         newest_ms,
         late,
         spacing_ms,
+        np.array([len(stored)], np.int64),
+        ReadingColumns(
+            np.ones(len(batch), np.int32),
+            np.array([row[1] for row in batch], np.int32),
+            np.array(at, np.int64),
+            np.array(value, np.float64),
+        ),
+        np.zeros(1, np.intp),
     )
 
 
@@ -153,15 +161,12 @@ def test_a_mean_is_judged_until_the_window_has_surely_passed_what_could_lift_it(
     assert not any(touched[32:])
 
 
-def test_a_batch_that_does_not_continue_the_last_one_forgets_the_partition() -> None:
-    recent, sensors = RecentExtremes(), np.array([1], np.int32)
-    batch = columns([], [(0, 0, 5.0)])
-    recent.follow(Position("readings", 0, "id", 0, 10), sensors)
+def test_extremes_of_a_sensor_are_forgotten_when_something_happened_to_it_elsewhere() -> None:
+    recent, batch = RecentExtremes(), columns([], [(0, 0, 5.0)])
     asyncio.run(remember(recent, batch, {900_000}))
-    recent.follow(Position("readings", 0, "id", 10, 20), sensors)
     assert [one.tolist() for one in recent.around(batch, 900_000)] == [[5.0], [5.0]]
 
-    recent.follow(Position("readings", 0, "id", 30, 40), sensors)
+    recent.forget(np.array([1], np.int32))
 
     assert [one.tolist() for one in recent.around(batch, 900_000)] == [[-math.inf], [math.inf]]
 

@@ -1,0 +1,158 @@
+"""Judging from memory finds what judging from the store finds, whatever batches, late rows, losses and rule changes come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from processors.rules.judge import Carried, Episode, RuleVersion, judge, judge_on, look_back_ms
+from processors.rules.model import SensorContext
+from streams.rules.book import BookedRule
+from streams.rules.histories import SensorHistory
+from streams.rules.memory import Memory
+from streams.rules.recent import SensorColumns
+from tests.unit.processors.rules.test_judge_laws import context, declared, readings
+from tests.unit.processors.rules.test_judge_on import lasting
+from tests.unit.streams.test_rule_screening import Row, columns
+
+DAY_MS = 86_400_000
+SENSOR = 1
+
+
+def history(rows: Sequence[Row]) -> SensorHistory:
+    at, seq = (np.array([row[place] for row in rows], np.int64) for place in (0, 1))
+    return SensorHistory(at, seq, np.array([row[2] for row in rows], np.float64))
+
+
+class Worker:
+    """What the effect does with one sensor and rule, the store being a list."""
+
+    def __init__(self, declared_ms: int | None) -> None:
+        self.memory = Memory(most_readings=60)
+        self.context = context(declared_ms)
+        self.stored: list[Row] = []
+        self.version = 0
+        self.recalled = 0
+
+    def take(self, batch: SensorColumns, rows: list[Row], committed: bool = True) -> None:
+        """Store and follow a batch."""
+        self.memory.follow(replace(batch, version=np.array([self.version])))
+        if committed:
+            self.stored = sorted([*self.stored, *rows])
+            self.version += 1
+        else:
+            self.memory.forget(batch.sensor_no)
+
+    def judge(self, booked: BookedRule, idle_ms: int) -> tuple[list[Episode], Carried | None]:
+        """From memory where it reaches, from the store where it does not."""
+        rule = booked.rules[0]
+        firing = self.memory.firing(SENSOR, booked)
+        begin: Carried | int = idle_ms if firing is None else firing.carried
+        from_ms = idle_ms if firing is None else firing.carried.at_ms
+        window_ms = look_back_ms(rule) - DAY_MS + 1  # and the pair that leads into the first
+        found = self.memory.recall(SENSOR, from_ms, window_ms, self.context.declared_interval_ms)
+        self.recalled += found is not None
+        part, sensor = history(self.stored).stretch(from_ms - window_ms - DAY_MS, None), self.context
+        if found is not None:
+            part, sensor = found.readings, replace(self.context, declared_interval_ms=found.interval_ms)
+        else:
+            self.memory.keep(SENSOR, from_ms - window_ms - DAY_MS, part, from_ms - window_ms)
+        episodes, carried = judge_on(booked.versions, part.at_ms, part.seq, part.value, sensor, begin)
+        self.memory.note(SENSOR, booked, carried, episodes[-1] if episodes else None)
+        return episodes, carried
+
+
+def everything(versions: Sequence[RuleVersion], rows: Sequence[Row], sensor: SensorContext) -> list[Episode]:
+    every = history(rows)
+    return judge(versions, every.at_ms, every.seq, every.value, sensor, from_ms=0)
+
+
+events = st.sampled_from(["batch"] * 8 + ["late", "elsewhere", "rolled back", "restart", "rule changed"])
+
+
+@settings(max_examples=400, deadline=None)
+@given(lasting, readings(), declared, st.lists(st.tuples(events, st.integers(1, 5)), min_size=3, max_size=20))
+def test_what_is_judged_from_memory_equals_what_is_judged_from_everything(
+    versions: list[RuleVersion], rows: list[Row], declared_ms: int | None, course: list[tuple[str, int]]
+) -> None:
+    worker, booked, place = Worker(declared_ms), BookedRule(7, "ten_1", tuple(versions)), 0
+    for event, size in course:
+        batch = rows[place : place + size]
+        if not batch:
+            return
+        before = list(worker.stored)
+        if event == "restart":
+            worker.memory = Memory()
+        if event == "rule changed":
+            booked = replace(booked)
+            worker.memory.forget_firing()
+        if event == "rolled back":
+            worker.take(columns(before, batch), batch, committed=False)
+        if event in {"late", "elsewhere"} and before:
+            late = [(before[0][0] + 7, 100 + place, 9.5)]
+            if event == "late":
+                worker.take(columns(before, late), late)
+            else:
+                worker.stored, worker.version = sorted([*before, *late]), worker.version + 1
+            before = list(worker.stored)
+        worker.take(columns(before, batch), batch)
+        place += size
+        if before and batch[0][0] <= before[-1][0]:
+            continue  # late rows are judged by the days around them, from the store
+
+        idle_ms = before[-1][0] if before else 0
+        was = everything(versions, before, worker.context)
+        is_open = bool(was) and was[-1].status in {"pending", "firing"}
+        if is_open and worker.memory.firing(SENSOR, booked) is None:
+            idle_ms = was[-1].started_at_ms
+        ended = {repr(one) for one in was if one.status not in {"pending", "firing"}}
+        expected = [one for one in everything(versions, worker.stored, worker.context) if repr(one) not in ended]
+        found, _ = worker.judge(booked, idle_ms)
+        assert repr([one for one in found if repr(one) not in ended]) == repr(expected)
+
+
+def test_a_regular_fast_sensor_keeps_its_window_and_not_its_day() -> None:
+    # One reading a second for 24 h and a quarter; then nothing of the day is needed but that all lie 1 s apart.
+    at = np.arange(87_300, dtype=np.int64) * 1000
+    every = SensorHistory(at, np.zeros(len(at), np.int64), np.zeros(len(at)))
+    newest, window = int(at[-1]), 900_000
+    memory = Memory()
+    memory.keep(SENSOR, newest - window - DAY_MS, every, newest - window)
+
+    found = memory.recall(SENSOR, newest, window, None)
+    assert found is not None
+    assert (len(found.readings.at_ms), found.interval_ms) == (901, 1000)
+    assert memory.recall(SENSOR, newest, 2 * window, None) is None
+
+
+def test_a_pause_that_may_be_a_gap_is_judged_by_the_whole_day() -> None:
+    at = np.append(np.arange(1440, dtype=np.int64) * 60_000, 1443 * 60_000)
+    memory = Memory()
+    memory.keep(SENSOR, -DAY_MS, history([(moment, 0, 5.0) for moment in at.tolist()]), 0)
+
+    # Four minutes after readings a minute apart: more than three times the least spacing.
+    found = memory.recall(SENSOR, int(at[-2]), 0, None)
+    assert found is not None
+    assert (len(found.readings.at_ms), found.interval_ms) == (1441, None)
+
+
+def test_a_sensor_judged_elsewhere_or_not_committed_is_forgotten() -> None:
+    rows = [(n * 60_000, 0, 5.0) for n in range(10)]
+    memory = Memory()
+
+    def recalled(batch: SensorColumns, version: int) -> bool:
+        lost = memory.follow(replace(batch, version=np.array([version])))
+        found = memory.recall(SENSOR, 5 * 60_000, 0, 60_000) is not None
+        assert found is (len(lost) == 0 and version > 0)
+        memory.keep(SENSOR, 0, history(rows), 0)
+        return found
+
+    assert not recalled(columns([], rows[:4]), 0)
+    assert recalled(columns(rows[:4], rows[4:6]), 1)
+    assert not recalled(columns(rows[:6], rows[6:8]), 3)
+    memory.forget(np.array([SENSOR], np.int32))
+    assert not recalled(columns(rows[:8], rows[8:]), 4)
