@@ -71,6 +71,14 @@ def everything(versions: Sequence[RuleVersion], rows: Sequence[Row], sensor: Sen
     return judge(versions, every.at_ms, every.seq, every.value, sensor, from_ms=0)
 
 
+def uncovered(stored: Sequence[Episode], from_ms: int) -> int:
+    """Where to begin, as `covering_stretches` finds it: back to the start of what covers the moment."""
+    for one in reversed(stored):
+        if one.status != "retracted" and (one.resolved_at_ms is None or one.resolved_at_ms >= from_ms):
+            from_ms = min(from_ms, one.started_at_ms)
+    return from_ms
+
+
 events = st.sampled_from(["batch"] * 8 + ["late", "elsewhere", "rolled back", "restart", "rule changed"])
 
 
@@ -106,12 +114,8 @@ def test_what_is_judged_from_memory_equals_what_is_judged_from_everything(
 
         idle_ms = before[-1][0] if before else 0
         was = everything(versions, before, worker.context)
-        # As `covering_stretches` does: back to the start of what covers the moment.
-        for one in reversed(was):
-            if one.status != "retracted" and (one.resolved_at_ms is None or one.resolved_at_ms >= idle_ms):
-                idle_ms = min(idle_ms, one.started_at_ms)
         ended = {repr(one) for one in was if one.status not in {"pending", "firing"}}
-        found, _ = worker.judge(booked, idle_ms)
+        found, _ = worker.judge(booked, uncovered(was, idle_ms))
         # A run that was retracted before may be found again; it changes nothing.
         new, expected = (
             [repr(one) for one in each if one.status != "retracted" and repr(one) not in ended]
