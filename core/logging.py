@@ -17,14 +17,15 @@ from core.clock import monotonic_s
 
 QUIET_S: Final = 60.0
 
-_AWAY = ("_away", ".waiting")
+_AWAY = ("_away", ".waiting", ".listening_lost")
 # Of a pool, one line tells as much as the dozen that each of its connections makes.
 _REMEDIES = {
     "psycopg.pool": "the database is away or refuses connections; start it or correct WEIR_DATABASE_URL",
     "aiokafka": "if Kafka is away, start it or correct WEIR_KAFKA_BOOTSTRAP",
 }
-# Whoever asked for an identity is told by an exception, and goes on without one where a broker has none to give.
-_TOLD_ELSEWHERE = ("Unexpected error during InitProducerIdRequest",)
+# Whoever asked for an identity is told by an exception, and goes on without one where a broker has none to give; a client
+# that is closed cancels what it was asking.
+_TOLD_ELSEWHERE = ("Unexpected error during InitProducerIdRequest", "Metadata refresh: failed Cancelled")
 
 
 class Repeats:
@@ -57,11 +58,11 @@ class SparingLibraries(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is written; it may be added to."""
+        if record.getMessage().startswith(_TOLD_ELSEWHERE):
+            return False
         library = next((name for name in _REMEDIES if record.name.startswith(name)), None)
         if library is None:
             return True
-        if str(record.msg).startswith(_TOLD_ELSEWHERE):
-            return False
         unsaid = self._repeats.unsaid(library if library == "psycopg.pool" else (record.name, record.msg))
         if unsaid is None:
             return False

@@ -217,6 +217,10 @@ def _quieten_procrastinate() -> None:
     """Leave failed jobs to the attempt log, which redacts; procrastinate logs them with arguments and traceback."""
 
     def is_not_about_a_job(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, ConnectorException) and isinstance(error.__cause__, psycopg.OperationalError):
+            # A database that went away is no bug: the worker starts over, and forty lines of traceback tell no more.
+            record.msg, record.args, record.exc_info = "the database went away while jobs were listened for", (), None
         return not str(getattr(record, "action", "")).startswith("job_")
 
     logging.getLogger("procrastinate.worker").addFilter(is_not_about_a_job)
