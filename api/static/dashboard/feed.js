@@ -27,6 +27,7 @@ export class Feed extends EventTarget {
   updatedMs = null;
   #api;
   #live;
+  #alarming = new Set();
   #polling = false;
   #wasLive = false;
   #stopped = false;
@@ -79,7 +80,7 @@ export class Feed extends EventTarget {
   }
 
   stateOf(sensor) {
-    if (this.alertsOf(sensor.sensor_id).some((alert) => alert.status === "firing")) return "alert";
+    if (this.#alarming.has(sensor.sensor_id)) return "alert";
     if (!sensor.last) return "new";
     const patience = 3 * (durationMs(sensor.expected_interval) ?? 0) || SILENT_AFTER_MS;
     return nowMs() - Date.parse(sensor.last.at) > patience ? "silent" : "ok";
@@ -87,10 +88,6 @@ export class Feed extends EventTarget {
 
   stateOfAll(sensors) {
     return worst(sensors.map((sensor) => this.stateOf(sensor)));
-  }
-
-  alertsOf(sensorId) {
-    return [...this.alerts.values()].filter((alert) => alert.sensor_id === sensorId);
   }
 
   get firing() {
@@ -235,6 +232,7 @@ export class Feed extends EventTarget {
   }
 
   #emit(name, detail = null, items = null) {
+    if (name === "alerts") this.#alarming = new Set(this.firing.map((alert) => alert.sensor_id));
     const event = new CustomEvent(name, { detail });
     event.items = items;
     this.dispatchEvent(event);

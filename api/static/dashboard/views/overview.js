@@ -20,6 +20,7 @@ export function show({ api, feed, signal }) {
   const states = choices("Filter by state", [["all", "All"], ["alert", "Alert"], ["silent", "Silent"], ["ok", "OK"]], "all", (state) => { filter.state = state; draw(); });
 
   function draw() {
+    const focused = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
     drawTiles(tiles, feed);
     cards.clear();
     const units = grouped(feed).filter((unit) => matches(unit, filter, feed));
@@ -29,26 +30,32 @@ export function show({ api, feed, signal }) {
     fill(list, units.length === 0 ? h("p", { class: "panel empty" }, isEmpty ? "No sensor has sent anything yet. Create a device under Devices and let it publish." : "Nothing matches the filter.") : null,
       [...sites].sort(([a], [b]) => siteOrder(feed, a, b)).map(([siteId, members]) => site(siteId, members, feed, cards, sparks)),
       units.length > MOST_UNITS ? h("p", { class: "empty" }, `${count(units.length - MOST_UNITS)} more; filter by name to see them.`) : null);
+    if (focused) list.querySelector(`a[href="${focused}"]`)?.focus({ preventScroll: true });
   }
 
-  let states0 = "";
-  const summary = () => [...feed.sensors.values()].map((sensor) => feed.stateOf(sensor)).join();
-  const redrawIfChanged = () => {
-    const states1 = summary();
-    if (states1 !== states0) { states0 = states1; draw(); }
+  // Everything is drawn anew when a state changes, and only then: readings come many times a second.
+  const known = new Map();
+  const isNews = (id) => {
+    const sensor = feed.sensors.get(id), state = sensor && feed.stateOf(sensor);
+    const isOther = known.get(id) !== state;
+    known.set(id, state);
+    return isOther;
+  };
+  const redrawIfChanged = (ids) => {
+    if ([...ids].filter(isNews).length) draw();
   };
   const options = { signal };
   feed.addEventListener("places", draw, options);
-  feed.addEventListener("alerts", redrawIfChanged, options);
+  feed.addEventListener("alerts", () => { drawTiles(tiles, feed); redrawIfChanged(feed.sensors.keys()); }, options);
   feed.addEventListener("readings", (event) => {
     for (const id of event.detail) cards.get(id)?.update(true);
-    redrawIfChanged();
+    redrawIfChanged(event.detail);
   }, options);
   feed.addEventListener("tick", () => {
     for (const card of cards.values()) card.update(false);
-    redrawIfChanged();
+    redrawIfChanged(feed.sensors.keys());
   }, options);
-  states0 = summary();
+  [...feed.sensors.keys()].forEach(isNews);
   draw();
   return { title: "Overview", node: h("div", { class: "stack" },
     h("div", { class: "head" }, h("h1", {}, "Overview"), h("div", { class: "filters" }, search, states)), tiles, list) };
