@@ -16,7 +16,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic.json_schema import models_json_schema
-from starlette.routing import WebSocketRoute
+from starlette.routing import Mount, WebSocketRoute
 
 from accounts.passwords import Passwords
 from api import (
@@ -50,6 +50,8 @@ from api.health import Readiness
 from api.limits import SignInLimits, TokenBuckets
 from api.live import sse
 from api.live.service import LiveService
+from api.live.socketio import PATH as SOCKETIO_PATH
+from api.live.socketio import SocketIoDoor
 from api.live.websocket import LiveSocket
 from api.metrics import Metrics
 from api.middleware import Guard
@@ -121,6 +123,8 @@ def create_app(settings: Settings, *, clock: Clock | None = None, now_s: Callabl
     for module in _ENDPOINTS:
         app.include_router(module.router)
     app.router.routes.append(WebSocketRoute("/v1/live", LiveSocket(), name="live"))
+    door = SocketIoDoor(services.live, settings.live_message_bytes)
+    app.router.routes.append(Mount(SOCKETIO_PATH, door.app, name="socketio"))
     install_handlers(app)
     app.add_middleware(Guard, metrics=services.metrics)
     # Outside of the guard, so that a page also sees the errors.

@@ -1,6 +1,6 @@
 """One WebSocket: authentication, operations in, frames out, one way to end.
 
-Two tasks: this one reads, one writes what the outbox holds, so a slow client holds up nobody but itself. Border: one
+Two tasks: one reads, one writes what the outbox holds, so a slow client holds up nobody but itself. Border: one
 connection; the hub decides what it gets.
 """
 
@@ -49,8 +49,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_abort", "_allowance", "_asked_s", "_credential", "_ended", "_errors", "_outbox", "_principal", "_receive", "_send",
-        "_sending_s", "_service", "_subscriptions", "closing",
+        "_abort", "_allowance", "_asked_s", "_closing_s", "_credential", "_errors", "_is_gone", "_outbox", "_principal",
+        "_receive", "_send", "_sending_s", "_service", "_subscriptions", "closing",
     )  # fmt: skip
 
     def __init__(self, service: LiveService, receive: Receive, send: Send, scope: Scope) -> None:
@@ -67,7 +67,8 @@ class Connection:
         self._asked_s = monotonic_s()
         self._sending_s: float | None = None
         self.closing: tuple[CloseCode, str] | None = None
-        self._ended = asyncio.Event()
+        self._closing_s: float | None = None
+        self._is_gone = False
 
     async def run(self, credential: str | None) -> None:
         """Serve until either side ends it.
@@ -76,23 +77,19 @@ class Connection:
             credential: of the handshake's Authorization header; None: the first message brings it.
         """
         writer = asyncio.create_task(self._write())
-        reader = asyncio.create_task(self._read(credential))
-        ended = asyncio.create_task(self._ended.wait())
         try:
-            await asyncio.wait({writer, reader, ended}, return_when=asyncio.FIRST_COMPLETED)
-            await self._finish(writer)
+            await self._read(credential)
         finally:
-            for task in (writer, reader, ended):
-                task.cancel()
+            writer.cancel()
             self._leave()
-            await asyncio.gather(writer, reader, ended, return_exceptions=True)
+            await asyncio.gather(writer, return_exceptions=True)
 
     def close(self, code: CloseCode, reason: str) -> None:
         """End it; what is queued is still sent, except to a client that is too slow for it."""
         if self.closing is None:
             self.closing = code, reason
             self._outbox.close(discard=code is CloseCode.SLOW)
-            self._ended.set()
+            self._closing_s = monotonic_s()
 
     def drain(self, retry_ms: int) -> None:
         """Ask the client to come back after a time of its own."""
@@ -105,27 +102,14 @@ class Connection:
         return all(principal.may(PERMISSIONS[one.channel]) for one in self._subscriptions.values())
 
     def check(self, now_s: float) -> None:
-        """End it if its client has taken nothing for long."""
+        """End it if its client has taken nothing for long; cut it if it takes not even the close."""
         if self._sending_s is not None and now_s - self._sending_s > _STALLED_S:
             self._overflowed()
+        if self._abort is not None and self._closing_s is not None and now_s - self._closing_s > _FLUSH_S:
+            self._abort()
 
     def _overflowed(self) -> None:
         self.close(CloseCode.SLOW, "this client takes too little of what it asked for; come back with the cursor")
-
-    async def _finish(self, writer: asyncio.Task[None]) -> None:
-        """Say goodbye if there is anybody to say it to."""
-        if self.closing is None:
-            return
-        code, reason = self.closing
-        try:
-            async with asyncio.timeout(_FLUSH_S):
-                await writer
-                await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
-                return
-        except Exception as error:  # the client may be gone, or takes nothing more
-            log.info("live.cut", error=type(error).__name__, code=int(code))
-        if self._abort is not None:
-            self._abort()
 
     def _leave(self) -> None:
         for subscription in self._subscriptions.values():
@@ -136,35 +120,48 @@ class Connection:
         self._outbox.close(discard=True)
 
     async def _write(self) -> None:
-        while (frame := await self._outbox.next()) is not None:
-            self._sending_s = monotonic_s()
-            await self._send({"type": "websocket.send", "text": frame})
-            self._sending_s = None
+        try:
+            while (frame := await self._outbox.next()) is not None:
+                self._sending_s = monotonic_s()
+                await self._send({"type": "websocket.send", "text": frame})
+                self._sending_s = None
+            if self.closing is not None:
+                code, reason = self.closing
+                await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
+        except OSError:  # uvicorn's and Starlette's way to say that the client is gone; the reader learns it too
+            return
 
     # --- what the client says ---
 
     async def _read(self, credential: str | None) -> None:
+        """Until the client is gone; once closing, what it says does not matter any more."""
         try:
-            async with asyncio.timeout(AUTH_S) as deadline:
-                if credential is not None:
-                    await self._authenticate(credential)
-                while self._principal is None and self.closing is None:
-                    if not await self._take_one():
-                        return
-                deadline.reschedule(None)
-            while self.closing is None and await self._take_one():
-                pass
+            await self._converse(credential)
         except TimeoutError:
             self.close(CloseCode.AUTH_TIMEOUT, f"no authentication within {AUTH_S:.0f} s")
         except Exception as error:
             if not is_transient(error):
                 log.exception("live.failed")
             self.close(CloseCode.SERVER_ERROR, "the server cannot serve this now; come back with the cursor")
+        while not self._is_gone:
+            self._is_gone = (await self._receive())["type"] == "websocket.disconnect"
+
+    async def _converse(self, credential: str | None) -> None:
+        async with asyncio.timeout(AUTH_S) as deadline:
+            if credential is not None:
+                await self._authenticate(credential)
+            while self._principal is None and self.closing is None:
+                if not await self._take_one():
+                    return
+            deadline.reschedule(None)
+        while self.closing is None and await self._take_one():
+            pass
 
     async def _take_one(self) -> bool:
         """One message; False when the client is gone."""
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
+            self._is_gone = True
             return False
         try:
             await self._obey(message)

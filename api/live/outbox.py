@@ -7,7 +7,6 @@ costs nothing (newest values conflated, events in the tenant's shared memory) an
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -41,16 +40,29 @@ class Outbox:
         overflowed: called when a frame does not fit.
     """
 
+    __slots__ = (
+        "_closed",
+        "_encode",
+        "_frames",
+        "_limit",
+        "_overflowed",
+        "_pacing",
+        "_sending",
+        "_size",
+        "_waiting",
+        "_writer",
+    )
+
     def __init__(self, limit: int, encode: Callable[[Message, str], str], overflowed: Callable[[], None]) -> None:
         self._limit = limit
         self._encode = encode
         self._overflowed = overflowed
-        self._frames: deque[str] = deque()
+        # Most connections are idle: a list and two empty places cost less than a deque and two events.
+        self._frames: list[str] = []
         self._size = 0
         self._waiting: dict[Waiting, None] = {}
-        self._filled = asyncio.Event()
-        self._emptied = asyncio.Event()
-        self._emptied.set()
+        self._writer: asyncio.Future[None] | None = None
+        self._pacing: list[asyncio.Future[None]] = []
         self._sending = False
         self._closed = False
 
@@ -69,9 +81,7 @@ class Outbox:
             return
         self._frames.append(frame)
         self._size += len(frame)
-        if self._size > self._limit // 2:
-            self._emptied.clear()
-        self._filled.set()
+        self._wake()
 
     def deliver(self, ref: str, message: Message) -> None:
         """Queue a message of a subscription."""
@@ -84,7 +94,7 @@ class Outbox:
     def remind(self, subscription: Waiting) -> None:
         """It has something to say once there is time."""
         self._waiting[subscription] = None
-        self._filled.set()
+        self._wake()
 
     def forget(self, subscription: Waiting) -> None:
         """It ended."""
@@ -96,7 +106,6 @@ class Outbox:
         while True:
             if self._frames:
                 return self._taken()
-            self._emptied.set()
             if self._closed:
                 return None
             if self._waiting:
@@ -105,8 +114,8 @@ class Outbox:
                     self._sending = True
                     return self._encode(message, ref)
                 continue
-            self._filled.clear()
-            await self._filled.wait()
+            self._writer = asyncio.get_running_loop().create_future()
+            await self._writer
 
     def _asked(self) -> tuple[Message | None, str]:
         """What the subscription that waits longest has to say."""
@@ -118,16 +127,30 @@ class Outbox:
         return message, subscription.ref
 
     def _taken(self) -> str:
-        frame = self._frames.popleft()
+        frame = self._frames.pop(0)
         self._size -= len(frame)
         self._sending = True
-        if self._size <= self._limit // 2:
-            self._emptied.set()
+        self._pace()
         return frame
+
+    def _wake(self) -> None:
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
+    def _pace(self) -> None:
+        """Let those go on who wait for room."""
+        if self._size <= self._limit // 2 or self._closed:
+            pacing, self._pacing = self._pacing, []
+            for one in pacing:
+                if not one.done():
+                    one.set_result(None)
 
     async def room(self) -> None:
         """Wait until at most half is full: whoever sends much paces itself by this."""
-        await self._emptied.wait()
+        if self._size > self._limit // 2 and not self._closed:
+            waiting = asyncio.get_running_loop().create_future()
+            self._pacing.append(waiting)
+            await waiting
 
     def close(self, *, discard: bool = False) -> None:
         """Take nothing more; what waits is still sent unless discarded."""
@@ -136,5 +159,5 @@ class Outbox:
             self._frames.clear()
             self._size = 0
         self._waiting.clear()
-        self._emptied.set()
-        self._filled.set()
+        self._pace()
+        self._wake()

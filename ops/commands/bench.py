@@ -58,6 +58,18 @@ def register(app: typer.Typer) -> None:
 
         _print(scans_bench.run(rooms))
 
+    @bench.command()
+    def live(
+        seconds: Annotated[int, typer.Option(help="How long each paced stream is measured.")] = 20,
+        rate: Annotated[int, typer.Option(help="Readings a second.")] = 5_000,
+        sensors: Annotated[int, typer.Option(help="Devices, one sensor each.")] = 1_000,
+        pg_root: PgRoot = None,
+    ) -> None:
+        """From producing a reading to its frame at a viewer, fan-out, idle memory, everybody coming back at once."""
+        from bench import live as live_bench
+
+        _print(live_bench.run(seconds, rate, sensors, pg_root))
+
 
 def _print(lines: Iterable[dict[str, object]]) -> None:
     for line in lines:
