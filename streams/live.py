@@ -41,11 +41,9 @@ class LiveReadings:
         """Take a committed batch's newest readings of the tenants that somebody watches."""
         if not self._wanted:
             return
-        for code, tenant_id in enumerate(stored.tenant_ids):
-            if tenant_id in self._wanted:
-                rows = _newest(stored, code)
-                if len(rows):
-                    self._chunks.append((tenant_id, stored.received_ms, rows))
+        self._chunks += [
+            (stored.tenant_ids[code], stored.received_ms, rows) for code, rows in _newest(stored, self._wanted)
+        ]
         if len(self._chunks) > _MAX_CHUNKS:
             self._chunks = [(one.tenant_id, one.received_ms, one.rows) for one in conflate(self._chunks)]
         if self._chunks:
@@ -93,17 +91,23 @@ class LiveReadings:
         await asyncio.sleep(_PAUSE_S)
 
 
-def _newest(stored: Stored, code: int) -> NDArray[np.void]:
-    """Of one tenant each sensor's last changed reading, where nothing newer was stored before."""
-    chosen = np.flatnonzero(stored.changed & (stored.tenant_code == code) & (stored.rows.at_ms >= stored.newest_ms))
+def _newest(stored: Stored, wanted: frozenset[str]) -> list[tuple[int, NDArray[np.void]]]:
+    """Of each wanted tenant (its code) each sensor's last changed reading, where nothing newer was stored before."""
+    is_wanted = np.array([tenant_id in wanted for tenant_id in stored.tenant_ids], dtype=bool)
+    if not is_wanted.any():
+        return []
+    chosen = np.flatnonzero(stored.changed & is_wanted[stored.tenant_code] & (stored.rows.at_ms >= stored.newest_ms))
     if not len(chosen):
-        return np.zeros(0, dtype=READING)
+        return []
     sensor_no = stored.rows.sensor_no[chosen]
     last = chosen[np.append(sensor_no[1:] != sensor_no[:-1], True)]
+    # By tenant; within a tenant the order of the sensors stays.
+    last = last[np.argsort(stored.tenant_code[last], kind="stable")]
     rows = np.empty(len(last), dtype=READING)
     for name in ("sensor_no", "seq", "at_ms", "value"):
         rows[name] = getattr(stored.rows, name)[last]
-    return rows
+    codes, starts = np.unique(stored.tenant_code[last], return_index=True)
+    return list(zip(codes.tolist(), np.split(rows, starts[1:]), strict=True))
 
 
 def conflate(chunks: list[tuple[str, int, NDArray[np.void]]]) -> list[Newest]:
