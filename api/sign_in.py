@@ -17,6 +17,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from accounts import sessions, users
+from accounts.emails import parse_email
 from accounts.sessions import Session, TokenReused
 from accounts.tokens import LIFETIME_S, AccessTokens
 from api import fields
@@ -75,7 +76,8 @@ async def begin_session(services: Services, address: str, body: Mapping[str, Any
         Problem: 401, 422 or 429.
     """
     require_known(body, "email", "password")
-    email, password = fields.text(body, "email"), fields.text(body, "password", empty=True)
+    # What is no address is nobody's: asking for it costs what every other try costs.
+    email, password = parse_email(fields.text(body, "email")) or "", fields.text(body, "password", empty=True)
     limit_tries(services, address, email)
     found = await sessions.find_login(services.pool, email)
     known = found.password_hash if found is not None else None

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import psycopg
 import pytest
 
@@ -54,6 +55,15 @@ def test_the_connection_file_holds_what_the_interface_promises(system: Running) 
     assert connection["api_url"] == f"http://127.0.0.1:{system.port}"
     assert connection["live_url"] == f"ws://127.0.0.1:{system.port}/v1/live"
     assert stat.S_IMODE((system.data_dir / "connection.json").stat().st_mode) == 0o600
+
+
+def test_both_demo_owners_sign_in(system: Running) -> None:
+    for tenant in (system.connection, system.connection["other_tenant"]):
+        login = {"email": tenant["email"], "password": tenant["password"]}
+        with httpx2.Client(base_url=system.connection["api_url"], timeout=60) as http:
+            tokens = http.post("/v1/auth/login", json=login).raise_for_status().json()
+            me = http.get("/v1/auth/me", headers={"Authorization": f"Bearer {tokens['access_token']}"}).json()
+        assert (me["tenant_id"], me["role"]) == (tenant["tenant_id"], "owner")
 
 
 def test_the_system_is_ready_and_knows_its_tenants_but_nothing_was_published(system: Running) -> None:

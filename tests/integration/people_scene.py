@@ -33,6 +33,13 @@ def post(api: Client, path: str, body: Any, status: int) -> Any:
     return response.json() if response.content else None
 
 
+def send(api: Client, method: str, path: str, body: Any, status: int) -> Any:
+    """The body of the answer to any request; None without one."""
+    response = api.http.request(method, path, json=body)
+    assert response.status_code == status, response.text
+    return response.json() if response.content else None
+
+
 def new_address() -> str:
     """An address that nobody has."""
     return f"p{secrets.token_hex(6)}@people.example"

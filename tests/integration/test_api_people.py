@@ -1,4 +1,4 @@
-"""Users, invitations, password resets, API keys and the audit log, over HTTP."""
+"""Users, invitations, password resets and API keys, over HTTP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg
 import pytest
 
 from api import people_models
@@ -16,7 +15,7 @@ from core.secrets import is_well_formed_api_key
 from core.tasks import TaskName
 from ops.embedded.postgres import EmbeddedPostgres
 from sinks.timescale.migrate import Engine
-from tests.integration.api_scene import Client, api_settings, client, new_tenant, serving, shown
+from tests.integration.api_scene import api_settings, client, new_tenant, serving, shown
 from tests.integration.job_scene import run_task
 from tests.integration.people_scene import (
     PASSWORD,
@@ -26,6 +25,7 @@ from tests.integration.people_scene import (
     new_address,
     new_person,
     post,
+    send,
     sign_in,
 )
 from tests.integration.servers import Database, Tenant, fresh_database, wait_until
@@ -54,12 +54,6 @@ def tenant(database: Database) -> Tenant:
 @pytest.fixture
 def owner(url: str, tenant: Tenant) -> Person:
     return new_person(url, tenant.api_key, "owner")
-
-
-def send(api: Client, method: str, path: str, body: Any, status: int) -> Any:
-    response = api.http.request(method, path, json=body)
-    assert response.status_code == status, response.text
-    return response.json() if response.content else None
 
 
 def key_holds(url: str, api_key: str) -> bool:
@@ -295,6 +289,32 @@ class TestPasswordReset:
             ("held",)
         ]
 
+    def test_what_is_of_no_use_any_more_is_cleaned_up(self, url: str, owner: Person, database: Database) -> None:
+        self.ask(url, database, owner.email)
+        keep = sign_in(url, owner.email)
+        for statement in (
+            "UPDATE weir.user_session SET expires_at = now() - interval '25 h' WHERE session_id ="
+            " (SELECT min(session_id) FROM weir.user_session s WHERE s.user_id = %s)",
+            "UPDATE weir.password_reset SET expires_at = now() - interval '25 h' WHERE user_id = %s",
+        ):
+            database.query(statement, owner.user_id)
+        database.query(
+            "UPDATE weir.outgoing_message SET created_at = now() - interval '15 days' WHERE recipient = %s", owner.email
+        )
+        run_task(database, TaskName.CLEAN_UP)
+        left = [
+            database.query("SELECT count(*) FROM weir.user_session WHERE user_id = %s", owner.user_id),
+            database.query("SELECT count(*) FROM weir.password_reset WHERE user_id = %s", owner.user_id),
+            database.query("SELECT count(*) FROM weir.outgoing_message WHERE recipient = %s", owner.email),
+        ]
+        assert left == [[(1,)], [(0,)], [(0,)]]
+        with client(url, None) as nobody:
+            answers = [
+                nobody.http.post("/v1/auth/refresh", json={"refresh_token": token}).status_code
+                for token in (owner.refresh_token, keep["refresh_token"])
+            ]
+        assert sorted(answers) == [200, 401]
+
 
 class TestApiKeys:
     def test_a_key_is_shown_once_and_works(self, url: str, owner: Person) -> None:
@@ -370,53 +390,3 @@ class TestApiKeys:
             send(api, "DELETE", path, None, 404)
             api.get(path, status=404)
         wait_until(lambda: not key_holds(url, made["api_key"]), 60, "the revocation")
-
-
-class TestAudit:
-    def test_it_tells_who_changed_what_from_what_to_what_newest_first(
-        self, url: str, tenant: Tenant, owner: Person
-    ) -> None:
-        with as_person(url, owner) as api:
-            user = post(api, "/v1/users", {"email": new_address(), "role": "staff", "password": PASSWORD}, 201)
-            send(api, "PATCH", f"/v1/users/{user['user_id']}", {"role": "viewer"}, 200)
-            send(api, "DELETE", f"/v1/users/{user['user_id']}", None, 204)
-            entries = api.walk("/v1/audit", subject_id=user["user_id"], limit=1)
-            for entry in entries:
-                assert people_models.AuditEntry.model_validate(entry)
-            assert [(entry["action"], entry["actor"]) for entry in entries] == [
-                ("removed", owner.user_id),
-                ("changed", owner.user_id),
-                ("created", owner.user_id),
-            ]
-            assert entries[1]["changes"] == {"role": {"from": "staff", "to": "viewer"}}
-            assert entries[2]["changes"]["password_hash"] == "secret"
-            assert [each["actor"] for each in api.walk("/v1/audit", kind="organization")] == ["system"]
-            assert api.walk("/v1/audit", end=entries[2]["at"], actor=owner.user_id, kind="user") == []
-            api.get("/v1/audit", cursor="x", status=422)
-        with client(url, tenant.api_key) as api:
-            by_key = {
-                entry["subject_id"] for entry in api.walk("/v1/audit", kind="user") if entry["actor"].startswith("key_")
-            }
-        assert by_key == {owner.user_id}
-
-    def test_rules_and_their_deletion_are_in_it(self, url: str, owner: Person) -> None:
-        rule = {"name": "warm", "severity": "minor", "condition": {"type": "threshold", "above": 8.0}}
-        with as_person(url, owner) as api:
-            made = post(api, "/v1/rules", rule, 201)
-            send(api, "PATCH", f"/v1/rules/{made['rule_id']}", {"severity": "major"}, 200)
-            send(api, "DELETE", f"/v1/rules/{made['rule_id']}", None, 204)
-            entries = api.walk("/v1/audit", subject_id=made["rule_id"])
-        assert [entry["action"] for entry in entries] == ["removed", "changed", "created"]
-        assert entries[1]["changes"]["document"]["from"]["severity"] == "minor"
-        assert entries[1]["changes"]["document"]["to"]["severity"] == "major"
-
-    @pytest.mark.parametrize(
-        "statement",
-        ["UPDATE weir.audit_entry SET actor = 'x'", "DELETE FROM weir.audit_entry", "TRUNCATE weir.audit_entry"],
-    )
-    def test_nobody_changes_it_the_owner_included(self, database: Database, tenant: Tenant, statement: str) -> None:
-        for url, role in ((database.admin_url, "none"), (database.owner_url, "weir_owner")):
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute(f"SET ROLE {role}".encode())
-                with pytest.raises(psycopg.errors.InsufficientPrivilege, match=r"weir\.audit_entry only grows"):
-                    connection.execute(statement.encode())

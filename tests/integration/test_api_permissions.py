@@ -48,7 +48,8 @@ OTHERWISE = {
     "GET /v1/auth/me": None,
     "POST /v1/auth/logout": None,
     "POST /v1/auth/password": None,
-    "GET /v1/live/{channel}": None,
+    # The walk takes the channel of alerts; the document lists what each channel takes.
+    "GET /v1/live/{channel}": "alerts:read",
 }
 
 
@@ -86,7 +87,9 @@ def expected(operation: Operation) -> str | None:
 
 def test_every_operation_asks_for_what_its_path_says(walked: list[Operation]) -> None:
     assert len(walked) > 50
-    assert [(each.name, each.permission, expected(each)) for each in walked if each.permission != expected(each)] == []
+    told = [(each.name, (each.permission or "None").split(", "), str(expected(each))) for each in walked]
+    assert [one for one in told if one[2] not in one[1]] == []
+    assert {name for name, permissions, _ in told if len(permissions) > 1} == {"GET /v1/live/{channel}"}
 
 
 def walk(api: Client, walked: list[Operation], furnished: Furnished, permissions: Permissions) -> None:
