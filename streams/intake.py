@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import faust
@@ -34,10 +35,22 @@ log = structlog.get_logger()
 # One transaction: at most this many records and value bytes, so that it stays well under a second.
 _CHUNK_RECORDS = 10_000
 _CHUNK_BYTES = 2 * 1024 * 1024
+# Fetched and waiting: about two transactions of small records; a record weighs so much beside its value.
+_MOST_WAITING_BYTES = 8 * 1024 * 1024
+_RECORD_BYTES = 400
 # One computes while the database works for the other; more would only add memory.
 _CONCURRENT_PARTITIONS = 2
 _POSITION_RETRY_S = 0.5
 _MAX_BACKOFF_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """An event of the stream: some records of one partition, to be acknowledged once they are committed."""
+
+    app: faust.App
+    stream: Any
+    event: Any
 
 
 class Intake:
@@ -67,13 +80,15 @@ class Intake:
         self._pipeline = pipeline
         self._counters = counters
         self._on_failure = on_failure
-        self._lanes = Lanes(_CONCURRENT_PARTITIONS)
+        self._lanes = Lanes[_Fetched](_CONCURRENT_PARTITIONS, _MOST_WAITING_BYTES, self._work_off_fetched)
+        self._chunk_records = min(_CHUNK_RECORDS, settings.batch_max_records)
         self._stands: dict[int, Stand] = {}
         self._assigned_at = 0.0
 
     async def add(self, app: faust.App, stream: Any, event: Any) -> None:  # noqa: ANN401
-        """Take one fetched batch; returns as soon as a lane works on it."""
-        await self._lanes.add(event.message.partition, lambda: self._work_off_event(app, stream, event))
+        """Take one fetched batch; returns at once unless too much waits."""
+        weight = sum(len(record.value or b"") + _RECORD_BYTES for record in event.value)
+        await self._lanes.add(event.message.partition, _Fetched(app, stream, event), weight)
 
     async def positions(self, app: faust.App, partitions: set[TP]) -> Mapping[TP, int]:
         """Stored positions for Faust to seek to, trying again while the former owner's transaction holds one of them."""
@@ -134,11 +149,13 @@ class Intake:
             if number in assigned
         ]
 
-    async def _work_off_event(self, app: faust.App, stream: Any, event: Any) -> None:  # noqa: ANN401
+    async def _work_off_fetched(self, partition: int, fetched: Sequence[_Fetched]) -> None:
         """Commit, then acknowledge; a failure ends the process, for Faust would acknowledge and go on."""
         try:
-            await self._work_off(app, event.message.partition, event.value)
-            await stream.ack(event)
+            for records in _joined([one.event.value for one in fetched]):
+                await self._work_off(fetched[0].app, partition, records)
+            for one in fetched:
+                await one.stream.ack(one.event)
         except Exception as exc:
             self._on_failure(exc)
 
@@ -150,7 +167,7 @@ class Intake:
                 records = [record for record in records if record.offset >= stand.next_offset]
             if not records:
                 return
-            end = _chunk_end(records)
+            end = _chunk_end(records, self._chunk_records)
             batch = RecordBatch(self._topic, partition, stand.identity, stand.next_offset, records[:end])
             try:
                 await self._commit(app, batch)
@@ -252,11 +269,22 @@ class Intake:
         )
 
 
-def _chunk_end(records: Sequence[Record]) -> int:
+def _joined(fetched: Sequence[Sequence[Record]]) -> list[list[Record]]:
+    """Fetched batches put together as far as their offsets go up; where they go back, something was fetched again."""
+    joined: list[list[Record]] = []
+    for records in fetched:
+        if joined and records[0].offset > joined[-1][-1].offset:
+            joined[-1].extend(records)
+        else:
+            joined.append(list(records))
+    return joined
+
+
+def _chunk_end(records: Sequence[Record], most: int) -> int:
     """How many of the records one transaction takes: at least one."""
     size = 0
-    for number, record in enumerate(records[:_CHUNK_RECORDS]):
+    for number, record in enumerate(records[:most]):
         size += len(record.value or b"")
         if size > _CHUNK_BYTES and number:
             return number
-    return min(len(records), _CHUNK_RECORDS)
+    return min(len(records), most)

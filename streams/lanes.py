@@ -1,36 +1,63 @@
-"""Lanes: while the database works for one partition, the process computes for another; within a partition order holds."""
+"""Lanes: while the database works for one partition, the process computes for another; within a partition order holds.
+
+What comes for a partition while its last piece is worked on waits, and is then taken together: a transaction costs much the
+same for ten records as for a thousand, so pieces grow with the load and nothing queues behind piece after piece.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
 
 
-class Lanes:
-    """At most `width` pieces of work at once, those of one partition strictly one after the other.
+class Lanes(Generic[Item]):
+    """At most `width` partitions are worked on at once, each by all that waits for it.
 
-    Bounded on purpose: a piece waits in `add` for a free lane, which holds back the fetcher, which bounds memory.
+    Bounded on purpose: with `most_waiting` in weight an item waits in `add`, which holds back the fetcher, which bounds memory.
+
+    Args:
+        width: how many partitions at once.
+        most_waiting: the weight of waiting items at which no more are taken in.
+        work: handles a partition's items in order; it must handle its own failures.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, most_waiting: int, work: Callable[[int, list[Item]], Awaitable[None]]) -> None:
         self._free = asyncio.Semaphore(width)
-        self._last: dict[int, asyncio.Task[None]] = {}
+        self._most_waiting = most_waiting
+        self._work = work
+        self._waiting: dict[int, list[tuple[Item, int]]] = {}
+        self._weight = 0
+        self._room = asyncio.Event()
+        self._busy: dict[int, asyncio.Task[None]] = {}
 
-    async def add(self, partition: int, work: Callable[[], Awaitable[None]]) -> None:
-        """Start the work as soon as a lane is free; `work` must handle its own failures."""
-        await self._free.acquire()
-        previous = self._last.get(partition)
-        self._last[partition] = asyncio.create_task(self._run(previous, work))
+    async def add(self, partition: int, item: Item, weight: int) -> None:
+        """Let an item be worked on as soon as a lane is free and all before it of its partition are done."""
+        while self._weight >= self._most_waiting:
+            self._room.clear()
+            await self._room.wait()
+        self._waiting.setdefault(partition, []).append((item, weight))
+        self._weight += weight
+        if partition not in self._busy:
+            self._busy[partition] = asyncio.create_task(self._run(partition))
 
-    async def _run(self, previous: asyncio.Task[None] | None, work: Callable[[], Awaitable[None]]) -> None:
+    async def _run(self, partition: int) -> None:
         try:
-            if previous is not None:
-                await asyncio.wait({previous})
-            await work()
+            while self._waiting.get(partition):
+                async with self._free:
+                    await self._work(partition, self._take(partition))
         finally:
-            self._free.release()
+            del self._busy[partition]
+
+    def _take(self, partition: int) -> list[Item]:
+        taken = self._waiting.pop(partition)
+        self._weight -= sum(weight for _, weight in taken)
+        self._room.set()
+        return [item for item, _ in taken]
 
     async def drain(self) -> None:
         """Wait until everything that was added is done."""
-        if self._last:
-            await asyncio.wait(set(self._last.values()))
+        while self._busy:
+            await asyncio.wait(set(self._busy.values()))
