@@ -92,7 +92,7 @@ class JobWorker:
         if not self.options.url:
             msg = "WEIR_DATABASE_URL is not set; expected postgresql://login:password@host:port/database of the writer"
             raise Misconfigured(msg)
-        _quieten_procrastinate()
+        quieten_procrastinate(self.options.name)
         failures = 0
         while not stop.is_set():
             born = monotonic_s()
@@ -213,8 +213,12 @@ async def _wait(stop: asyncio.Event, seconds: float) -> None:
         return
 
 
-def _quieten_procrastinate() -> None:
-    """Leave failed jobs to the attempt log, which redacts; procrastinate logs them with arguments and traceback."""
+def quieten_procrastinate(name: str) -> None:
+    """Leave failed jobs to the attempt log, which redacts; procrastinate logs them with arguments and traceback.
+
+    Args:
+        name: of the worker, which procrastinate logs under: filters of a logger do not hold for those below it.
+    """
 
     def is_not_about_a_job(record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -223,6 +227,7 @@ def _quieten_procrastinate() -> None:
             record.msg, record.args, record.exc_info = "the database went away while jobs were listened for", (), None
         return not str(getattr(record, "action", "")).startswith("job_")
 
-    logging.getLogger("procrastinate.worker").addFilter(is_not_about_a_job)
+    for logger in ("procrastinate.worker", f"procrastinate.worker.{name}"):
+        logging.getLogger(logger).addFilter(is_not_about_a_job)
     # Says with a traceback what the worker's own line, or the reason it waits, says again.
     logging.getLogger("procrastinate.utils").setLevel(logging.CRITICAL)
