@@ -124,7 +124,8 @@ def judge_on(
         seq: as for `judge`.
         value: as for `judge`.
         context: as for `judge`.
-        begin: the episode that was firing, or where judging starts idle.
+        begin: the episode that was firing, or where judging starts idle. Carried only where all later readings are later
+            than every reading it was judged with: another one of the same time may change the gap before it.
 
     Returns:
         The episodes, of which the carried one is the first; equal to judging all from its start. And the firing one to
