@@ -275,11 +275,13 @@ class TestCommand:
         assert self.run(tmp_path / "none.json") == 2
         assert "cannot be read" in capsys.readouterr().err
 
-    def test_the_example_of_the_documentation_is_met(self) -> None:
-        page = (Path(__file__).parents[3] / "docs" / "rules.md").read_text()
-        rules, tests = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL))
+    def test_the_examples_of_the_documentation_are_met(self) -> None:
+        def example(page: str) -> dict[str, Any]:
+            text = (Path(__file__).parents[3] / "docs" / page).read_text()
+            (block,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+            return json.loads(block)  # type: ignore[no-any-return]
 
-        parse_rule(rules)
-        outcome = run_tests(tests)
+        parse_rule(example("rules.md"))
+        outcome = run_tests(example("rule-tests.md"))
         assert outcome.failures == ()
         assert outcome.expectations > 3
