@@ -67,7 +67,6 @@ class Worker:
         self._worker_id = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
         self._counters = WorkerCounters()
         self._fatal: asyncio.Future[BaseException] | None = None
-        self._started_at = datetime.now(UTC)
 
     async def run(self) -> int:
         """Work until SIGTERM or SIGINT (returns 0) or a failure (returns EXIT_FAILED)."""
@@ -124,9 +123,10 @@ class Worker:
         self, app: faust.App, intake: Intake, live: LiveReadings, pool: Pool, stop: asyncio.Event
     ) -> int:
         assert self._fatal is not None  # noqa: S101 - set by run
-        heartbeat = Heartbeat(pool, self._worker_id, self._started_at)
         background = [asyncio.create_task(self._free_partitions(pool))]
         await app.start()
+        # Its life counts from the first assignment: one that only waits for partitions has shown nothing yet.
+        heartbeat = Heartbeat(pool, self._worker_id, datetime.now(UTC))
         background += [
             asyncio.create_task(Relay(pool, self._settings.kafka_bootstrap, self._counters).run()),
             asyncio.create_task(self._beat(heartbeat, app, intake)),

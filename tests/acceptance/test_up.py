@@ -256,7 +256,8 @@ def test_a_grown_broker_starts_afresh_and_no_acknowledged_record_is_lost(tmp_pat
             )
 
         broker = running.pid_of("tansu")
-        while memory_mib(broker) <= 40:
+        # Well above the 40, as what the broker gives back to the system goes up and down.
+        while 0 < memory_mib(broker) <= 60:
             publish(*(("bulk", f"{DAY}T11:{n // 60:02d}:{n % 60:02d}.000Z", 4.0) for n in range(3_000)))
 
         # A device that publishes now and then does not keep the broker.

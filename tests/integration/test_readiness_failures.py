@@ -46,6 +46,8 @@ def test_a_worker_that_keeps_failing_is_never_ready_in_between(
         device.send_all(tenant.devices[0], [body(reading("2026-10-01T12:00:00.000Z", 4.0))])
         answers_of_a_life(api, first)
         assert "broken" in first.log()
+        # An answer holds for half a second.
+        wait_until(lambda: api.http.get("/readyz").status_code == 503, 60, "it being unready")
 
         # Killed lives end without a word, failed ones with one.
         for _ in range(2):
