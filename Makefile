@@ -22,11 +22,13 @@ endif
 help:
 	@echo "make up      set up, then run the whole system (options: make up ARGS=\"--no-demo --port 8123\")"
 	@echo "make test    set up, then every gate: lint, types, layers, all tests"
-	@echo "make setup   only set up .venv"
+	@echo "make setup   only set up .venv, and the system's libraries that scans need"
 	@echo "make lint | types | layers | unit | integration   one gate each"
 	@echo "make constraints   renew constraints.txt    make clean   remove .venv and caches"
 
+# The libraries of the system that scans need are looked for each time, which takes a moment: they are not part of .venv.
 setup: $(STAMP)
+	@$(BIN)/python -P -m ops.system_libraries
 
 $(STAMP): pyproject.toml constraints.txt
 	@set -e; \

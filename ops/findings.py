@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from core.kafka import TopicIdentity
 from core.postgres import DatabaseRole
+from ops.system_libraries import remedy
 
 _MIN_MAJOR = 16
 _MIN_KEY_CHARS = 32
@@ -54,6 +55,22 @@ def judge_secret_key(secret_key: str) -> Finding:
     if len(secret_key) < _MIN_KEY_CHARS:
         return bad("settings", f"WEIR_SECRET_KEY has {len(secret_key)} characters; expected at least {_MIN_KEY_CHARS}")
     return good("settings", "WEIR_SECRET_KEY is set")
+
+
+def judge_open3d(error: str | None, packages: Sequence[str]) -> Finding:
+    """Whether scans can be processed on this machine.
+
+    Args:
+        error: why `import open3d` fails, empty if it does not; None where Open3D is not installed.
+        packages: those of the system that are missing.
+    """
+    if error is None:
+        return good("scans", "Open3D is not installed (it has no wheel for some machines); meshes are not made here")
+    if not error:
+        return good("scans", "Open3D can be loaded")
+    if packages:
+        return bad("scans", f"Open3D cannot be loaded ({error}); run, as root: {remedy(packages)}")
+    return bad("scans", f"Open3D cannot be loaded ({error}); run `make setup`")
 
 
 def judge_server(version: int, extension: str | None, where: str) -> Finding:

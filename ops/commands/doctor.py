@@ -17,7 +17,7 @@ from core.kafka import Topic, TopicIdentity, describe, topic_name
 from core.log_ends import topic_ends
 from core.postgres import Connection, DatabaseRole, explain_connection_error
 from core.settings import Settings, load_settings
-from ops import findings
+from ops import findings, system_libraries
 from ops.findings import Finding, Stand, bad, good
 from schemas.errors import Misconfigured, WeirError
 from sinks.timescale import operations
@@ -61,6 +61,7 @@ def describe_settings(settings: Settings) -> Iterator[str]:
 async def examine(settings: Settings) -> list[Finding]:
     """Every finding, in the order in which things depend on each other."""
     found = [*_settings_file(), findings.judge_secret_key(settings.secret_key.get_secret_value())]
+    found.append(await asyncio.to_thread(_examine_open3d))
     topic, ends, of_broker = await asyncio.to_thread(_examine_broker, settings)
     of_database, stands = await _examine_database(settings)
     found += [*of_database, *of_broker]
@@ -74,6 +75,12 @@ def _settings_file() -> list[Finding]:
     if name is None or os.access(name, os.R_OK):
         return []
     return [bad("settings", f"WEIR_ENV_FILE names {name}, which cannot be read; correct the name or the file's mode")]
+
+
+def _examine_open3d() -> Finding:
+    if not system_libraries.is_wanted():
+        return findings.judge_open3d(None, [])
+    return findings.judge_open3d(system_libraries.import_error(), system_libraries.missing())
 
 
 def _examine_broker(settings: Settings) -> tuple[TopicIdentity | None, dict[int, int], list[Finding]]:
