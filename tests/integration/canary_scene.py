@@ -134,12 +134,12 @@ def _alert(database: Database, api: Client, tenant: Tenant, mark: str, sensor_id
 
 
 @contextmanager
-def api_process(database: Database, log_file: Path) -> Iterator[str]:
+def api_process(database: Database, log_file: Path, bootstrap: str = NOWHERE) -> Iterator[str]:
     """A `weir api` of its own process that logs all it can; yields the URL."""
     port = pick_port()
     environment = worker_environment(
         database,
-        NOWHERE,
+        bootstrap,
         "walk-",
         WEIR_DATABASE_URL=database.reader_url,
         WEIR_LOG_LEVEL="DEBUG",
