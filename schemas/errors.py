@@ -34,6 +34,23 @@ class Reason(StrEnum):
     IMPOSSIBLE_TIME = "impossible_time"
     BEYOND_RETENTION = "beyond_retention"
     TOO_MANY_SENSORS = "too_many_sensors"
+    # Scan frames (docs/scan-frames.md):
+    UNKNOWN_TYPE = "unknown_type"
+    UNKNOWN_ENCODING = "unknown_encoding"
+    INVALID_SIZE = "invalid_size"
+    INVALID_INTRINSICS = "invalid_intrinsics"
+    INVALID_POSE = "invalid_pose"
+    INVALID_GRAVITY = "invalid_gravity"
+    INVALID_CONFIDENCE = "invalid_confidence"
+    INVALID_PART = "invalid_part"
+    INVALID_END = "invalid_end"
+    WRONG_LENGTH = "wrong_length"
+    CORRUPT_PAYLOAD = "corrupt_payload"
+    DECOMPRESSION_BOMB = "decompression_bomb"
+    NO_VALID_DEPTH = "no_valid_depth"
+    NO_VALID_POINTS = "no_valid_points"
+    NON_FINITE_POINTS = "non_finite_points"
+    POINTS_OUT_OF_REACH = "points_out_of_reach"
 
 
 class WeirError(Exception):

@@ -50,5 +50,5 @@ def test_a_preview_shows_text_or_hexadecimal(content: bytes | None, shown: str) 
 
 def test_a_reason_is_one_of_those_that_there_are() -> None:
     assert (known("unsigned"), known(None)) == ("unsigned", None)
-    with pytest.raises(Misconfigured, match="'unknown'; the reasons are beyond_retention, empty, impossible_time, "):
+    with pytest.raises(Misconfigured, match="'unknown'; the reasons are beyond_retention, corrupt_payload, "):
         known("unknown")
