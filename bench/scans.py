@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from ops.simulator.rooms.camera import DepthFrame, Imperfection, walk
 from ops.simulator.rooms.shapes import Room, Shape, make_room
 from processors.scans.fusion import Intrinsics, backproject
-from processors.scans.measure import RoomMeasurement, Verdict, measure_room
+from processors.scans.measure import RoomMeasurement, measure_room
 from processors.scans.motion import consistent_walk
+from processors.scans.result import Verdict
 from processors.scans.voxels import VoxelMap
 
 _UP = np.array([0.0, 0.0, 1.0])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -15,7 +14,8 @@ from shapely.geometry import Polygon
 
 from processors.scans.levels import Level, find_levels, level_rotation, refine_up
 from processors.scans.plan import Edge, Plan, draw_plan
-from processors.scans.voxels import VOXEL_M, Voxels, normals
+from processors.scans.result import Verdict
+from processors.scans.voxels import VOXEL_M, Voxels, coarse_normals, normals
 from processors.scans.walls import find_lines
 
 _MIN_POINTS: Final = 4
@@ -30,14 +30,6 @@ _LEAST_SUPPORT: Final = 0.4
 _OUTSIDE_M: Final = 0.12
 _OUTSIDE_M2: Final = 0.1
 _WALL_TOP_SIGMA_M: Final = 0.05
-
-
-class Verdict(StrEnum):
-    """How far the numbers can be trusted as a whole."""
-
-    GOOD = "good"
-    ESTIMATE = "estimate"
-    INCOMPLETE = "incomplete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +49,7 @@ class RoomMeasurement:
         corners: shape (k, 2), counter-clockwise, in the levelled world.
         walls: the walls between them.
         missing_parts: what to scan again.
+        turn: rotation that levels the world; corners, walls and `floor_z` are in the levelled world.
     """
 
     length: Quantity = field(default_factory=Quantity)
@@ -71,27 +64,45 @@ class RoomMeasurement:
     missing_parts: tuple[str, ...] = ()
     corners: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
     walls: tuple[Edge, ...] = ()
+    turn: NDArray[np.float64] = field(default_factory=lambda: np.eye(3))
+    floor_z: float = 0.0
+    top_z: float = 0.0
+    has_ceiling: bool = False
 
 
-def clean(voxels: Voxels) -> Voxels:
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """What kind of voxels these are: dense ones of depth images, or the sparse ones of a laser scanner."""
+
+    is_sparse: bool = False
+
+
+DEPTH_CAMERA: Final = Sensor()
+SCANNER: Final = Sensor(is_sparse=True)
+
+
+def clean(voxels: Voxels, sensor: Sensor = DEPTH_CAMERA) -> Voxels:
     """Without stray voxels: flying pixels, haze and frames with a wrong pose gather little weight."""
-    if not len(voxels):
+    if not len(voxels) or sensor.is_sparse:
         return voxels
     return voxels.take((voxels.count >= _MIN_POINTS) & (voxels.weight >= np.median(voxels.weight)))
 
 
-def measure_room(voxels: Voxels, cameras: NDArray[np.float64], up: NDArray[np.float64]) -> RoomMeasurement:
+def measure_room(
+    voxels: Voxels, cameras: NDArray[np.float64], up: NDArray[np.float64], sensor: Sensor = DEPTH_CAMERA
+) -> RoomMeasurement:
     """Measure.
 
     Args:
         voxels: everything that was seen, not cleaned.
-        cameras: shape (m, 3), where it was seen from.
+        cameras: shape (m, 3), where it was seen from; may be empty for a scanner's cloud.
         up: the device's idea of up, unit vector.
+        sensor: what saw it.
     """
-    kept = clean(voxels)
-    if len(kept) < _MIN_VOXELS or not len(cameras):
+    kept = clean(voxels, sensor)
+    if len(kept) < _MIN_VOXELS or not (len(cameras) or sensor.is_sparse):
         return RoomMeasurement(missing_parts=("everything",))
-    normal = normals(kept)
+    normal = coarse_normals(kept) if sensor.is_sparse else normals(kept)
     turn = level_rotation(refine_up(up, normal, kept.weight))
     points, normal, cameras = kept.center @ turn.T, normal @ turn.T, cameras @ turn.T
     floor, ceiling = find_levels(points[:, 2], np.abs(normal[:, 2]), kept.weight)
@@ -105,7 +116,8 @@ def measure_room(voxels: Voxels, cameras: NDArray[np.float64], up: NDArray[np.fl
     plan = draw_plan(lines, cameras[:, :2], points[flat, :2])
     if plan is not None and ceiling is not None and _goes_on(plan, points[np.abs(points[:, 2] - ceiling.z) < _LEVEL_M]):
         plan = None
-    return _report(plan, floor, ceiling, top)
+    report = _report(plan, floor, ceiling, top)
+    return replace(report, turn=turn, floor_z=floor.z, top_z=top, has_ceiling=ceiling is not None)
 
 
 def _goes_on(plan: Plan, ceiling: NDArray[np.float64]) -> bool:
@@ -180,6 +192,12 @@ def _extent_sigma(plan: Plan, direction: NDArray[np.float64]) -> float:
 def _corner_sigma(before: Edge, after: Edge) -> float:
     sine = abs(float(before.line.normal[0] * after.line.normal[1] - before.line.normal[1] * after.line.normal[0]))
     return max(before.line.sigma, after.line.sigma) / max(sine, 0.2)
+
+
+def wall_sigma(walls: Sequence[Edge], number: int) -> float:
+    """Standard deviation of a wall's length: it ends on the lines of its neighbours."""
+    before, wall, after = walls[number - 1], walls[number], walls[(number + 1) % len(walls)]
+    return math.hypot(_corner_sigma(before, wall), _corner_sigma(wall, after))
 
 
 def _area_sigma(edges: Sequence[Edge]) -> float:

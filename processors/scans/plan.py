@@ -59,7 +59,7 @@ def draw_plan(lines: Sequence[WallLine], cameras: NDArray[np.float64], flat: NDA
 
     Args:
         lines: of the walls, best supported first.
-        cameras: shape (m, 2).
+        cameras: shape (m, 2); without any, the plan is around the largest piece of floor or ceiling.
         flat: shape (n, 2), voxels of floor and ceiling.
     """
     cells = _cells(lines, np.concatenate([flat, cameras]))
@@ -108,8 +108,10 @@ def _flood(
     cells: Sequence[Polygon], lines: Sequence[WallLine], cameras: NDArray[np.float64], covered: Sequence[float]
 ) -> set[int]:
     tree = shapely.STRtree(cells)
-    at = shapely.points(cameras)
-    starts = {int(cell) for cell in tree.query(at, predicate="within")[1]}
+    if len(cameras):
+        starts = {int(cell) for cell in tree.query(shapely.points(cameras), predicate="within")[1]}
+    else:
+        starts = {int(np.argmax([cell.area * share for cell, share in zip(cells, covered, strict=True)]))}
     inside = {n for n in starts if covered[n] > _COVERED}
     waiting = sorted(inside)
     while waiting:

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import zstandard
 from numpy.typing import NDArray
 
 VOXEL_M: Final = 0.04
 _UNITS_PER_M: Final = 10_000
 _VOXEL_UNITS: Final = 400
 _AXIS_BITS: Final = 21
+_AXIS_MASK: Final = (1 << _AXIS_BITS) - 1
+_SHIFTS: Final = (2 * _AXIS_BITS, _AXIS_BITS, 0)
 _AXIS_OFFSET: Final = 1 << (_AXIS_BITS - 1)
 # Points farther than this from the origin have no voxel: 2^20 voxels of 4 cm to each side.
 REACH_M: Final = _AXIS_OFFSET * VOXEL_M
@@ -83,12 +86,35 @@ class VoxelMap:
     def voxels(self) -> Voxels:
         """Everything added so far."""
         self._merge()
-        index = np.stack(
-            [self._keys >> shift & ((1 << _AXIS_BITS) - 1) for shift in (2 * _AXIS_BITS, _AXIS_BITS, 0)], axis=1
-        )
+        index = np.stack([self._keys >> shift & _AXIS_MASK for shift in _SHIFTS], axis=1)
         weight = self._sums[:, 0].astype(np.float64)
         center = ((index - _AXIS_OFFSET) * _VOXEL_UNITS + self._sums[:, 1:4] / weight[:, None]) / _UNITS_PER_M
         return Voxels(self._keys, center, weight, self._sums[:, 4])
+
+    def without(self, other: VoxelMap) -> Voxels:
+        """Everything but what `other` holds, all of which must have been added here as well."""
+        self._merge()
+        other._merge()
+        rest = VoxelMap()
+        rest._waiting = [(self._keys, self._sums), (other._keys, -other._sums)]
+        rest._merge()
+        left = rest._sums[:, 4] > 0
+        rest._keys, rest._sums = rest._keys[left], rest._sums[left]
+        return rest.voxels()
+
+    def to_bytes(self) -> bytes:
+        """All sums, compressed; maps that hold the same give the same bytes."""
+        self._merge()
+        columns = np.concatenate([np.diff(self._keys, prepend=0)[:, None], self._sums], axis=1)
+        return zstandard.compress(np.ascontiguousarray(columns.T, dtype="<i8").tobytes(), 1)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> VoxelMap:
+        """What `to_bytes` gave."""
+        columns = np.frombuffer(zstandard.decompress(data), dtype="<i8").astype(np.int64).reshape(6, -1)
+        voxel_map = cls()
+        voxel_map._keys, voxel_map._sums = np.cumsum(columns[0]), np.ascontiguousarray(columns[1:].T)
+        return voxel_map
 
     def _merge(self) -> None:
         if not self._waiting:
@@ -100,6 +126,15 @@ class VoxelMap:
         keys = keys[order]
         starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
         self._keys, self._sums = keys[starts], np.add.reduceat(sums[order], starts, axis=0)
+
+
+def coarse_normals(voxels: Voxels) -> NDArray[np.float64]:
+    """As `normals`, from voxels of twice the size: for scanners, whose points lie far apart."""
+    index = np.stack([voxels.key >> shift & _AXIS_MASK for shift in _SHIFTS], axis=1) >> 1
+    key, row = np.unique(index @ (1 << np.array(_SHIFTS)), return_inverse=True)
+    weight = np.asarray(np.bincount(row, voxels.weight), dtype=np.float64)
+    center = np.stack([np.bincount(row, voxels.weight * axis) / weight for axis in voxels.center.T], axis=1)
+    return normals(Voxels(key, center, weight, np.bincount(row, voxels.count)))[row]
 
 
 def normals(voxels: Voxels) -> NDArray[np.float64]:

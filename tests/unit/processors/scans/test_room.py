@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from bench.scans import add, fuse, truth_of
 from ops.simulator.rooms.camera import DepthFrame, Imperfection, walk
 from ops.simulator.rooms.shapes import Room, Shape, make_room
-from processors.scans.measure import RoomMeasurement, Verdict, measure_room
+from processors.scans.measure import RoomMeasurement, measure_room
 from processors.scans.poses import quaternion, rotation
+from processors.scans.result import Verdict
 from processors.scans.voxels import VoxelMap
 
 UP = np.array([0.0, 0.0, 1.0])

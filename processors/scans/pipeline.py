@@ -1,0 +1,140 @@
+"""From what was seen to the result document: the one way in which previews and final results are measured.
+
+`ScanMap` takes frames as they come; `measure_scan` may be called at any time, with the same code for a preview and for the end.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processors.scans.measure import DEPTH_CAMERA, SCANNER, RoomMeasurement, clean, measure_room
+from processors.scans.motion import consistent_walk
+from processors.scans.objects import find_objects
+from processors.scans.openings import Opening, OpeningSearch
+from processors.scans.poses import rotation
+from processors.scans.report import document
+from processors.scans.result import ScanResult
+from processors.scans.scan_map import (
+    FrameNote,
+    FrameReader,
+    FrameVerdict,
+    Refusal,
+    ScanMap,
+    depth_of,
+    frame_points,
+    intrinsics_of,
+)
+from processors.scans.voxels import VoxelMap, Voxels
+from schemas.scan_frames import DepthFrame, PointsFrame
+
+__all__ = ["FrameReader", "FrameVerdict", "ScanMap", "measure_scan"]
+
+# A preview looks for openings in so many frames at most, evenly spread: what shows a door shows it in many.
+_PREVIEW_FRAMES = 24
+_UP = np.array([0.0, 0.0, 1.0])
+
+
+def measure_scan(scan_map: ScanMap, read: FrameReader, *, ended: bool = True) -> ScanResult:
+    """Measure what is there.
+
+    Args:
+        scan_map: with all frames and clouds added.
+        read: gives a frame again by its seq: rays for openings, and frames to take out again.
+        ended: False for a preview, which looks for openings in fewer frames.
+    """
+    rejected = {note.seq: note.reason for note in scan_map.notes if note.reason is not None}
+    for kind in ("depth", "points", "cloud"):
+        notes = [note for note in scan_map.notes if note.kind == kind and note.reason is None]
+        if not notes and not (kind == "cloud" and scan_map.cloud_points):
+            continue
+        kept, jumped = _walk(notes)
+        rejected |= dict.fromkeys((note.seq for note in jumped), Refusal.POSE_JUMP.value)
+        voxels = _without(scan_map.map_of(kind), jumped, read)
+        return _measured(kind, voxels, kept, read, rejected, ended=ended)
+    return document(RoomMeasurement(missing_parts=("everything",)), rejected=rejected)
+
+
+def _walk(notes: list[FrameNote]) -> tuple[list[FrameNote], list[FrameNote]]:
+    if not notes:
+        return [], []
+    times = np.array([note.captured_at for note in notes])
+    kept = consistent_walk(times, np.array([note.pose for note in notes]))
+    return [note for note, is_kept in zip(notes, kept, strict=True) if is_kept], [
+        note for note, is_kept in zip(notes, kept, strict=True) if not is_kept
+    ]
+
+
+def _without(everything: VoxelMap, notes: list[FrameNote], read: FrameReader) -> Voxels:
+    if not notes:
+        return everything.voxels()
+    unwanted = VoxelMap()
+    for note in notes:
+        unwanted.add(*frame_points(_seen(read, note)))
+    return everything.without(unwanted)
+
+
+def _seen(read: FrameReader, note: FrameNote) -> DepthFrame | PointsFrame:
+    frame = read(note.seq)
+    if not isinstance(frame, DepthFrame | PointsFrame):
+        detail = f"frame {note.seq} is read as {type(frame).__name__}, was added as {note.kind}"
+        raise TypeError(detail)
+    return frame
+
+
+def _measured(
+    kind: str,
+    voxels: Voxels,
+    notes: list[FrameNote],
+    read: FrameReader,
+    rejected: dict[int, str],
+    *,
+    ended: bool,
+) -> ScanResult:
+    sensor = DEPTH_CAMERA if kind == "depth" else SCANNER
+    cameras = np.array([note.pose[:3] for note in notes]).reshape(-1, 3)
+    room = measure_room(voxels, cameras, _up(notes), sensor)
+    openings: list[Opening] = []
+    if room.walls and notes:
+        chosen = notes if ended else notes[:: max(1, len(notes) // _PREVIEW_FRAMES)]
+        openings = _openings(room, chosen, read)
+    points = clean(voxels, sensor).center @ room.turn.T
+    objects = find_objects(points, room.walls, room.floor_z, room.top_z) if room.walls else []
+    return document(
+        room, rejected=rejected, accepted=len(notes), points=int(voxels.count.sum()), openings=openings, objects=objects
+    )
+
+
+def _up(notes: list[FrameNote]) -> NDArray[np.float64]:
+    """Against the mean of what the frames say of gravity; z where they say nothing."""
+    down = [note.gravity for note in notes if note.gravity is not None]
+    if not down:
+        return _UP
+    mean: NDArray[np.float64] = -np.array(down).mean(axis=0)
+    length = float(np.linalg.norm(mean))
+    return mean / length if length > 0.5 else _UP  # noqa: PLR2004 - frames that contradict each other say nothing
+
+
+def _openings(room: RoomMeasurement, notes: list[FrameNote], read: FrameReader) -> list[Opening]:
+    search = OpeningSearch(room.walls, room.floor_z, room.top_z - room.floor_z)
+    for note in notes:
+        pose = np.array(note.pose)
+        ends, returned = _rays(_seen(read, note))
+        turn = room.turn @ rotation(pose[3:])
+        camera = room.turn @ pose[:3]
+        search.add(camera, ends @ turn.T + camera, returned)
+    return search.openings()
+
+
+def _rays(frame: DepthFrame | PointsFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Ends of the rays in the sensor's frame, and whether anything came back; a point at depth 1 where nothing did."""
+    if isinstance(frame, PointsFrame):
+        from processors.scans.codec import points_m  # noqa: PLC0415
+
+        own = points_m(frame)
+        return own, np.ones(len(own), dtype=bool)
+    depth = depth_of(frame).reshape(-1) / 1000
+    camera = intrinsics_of(frame)
+    v, u = np.divmod(np.arange(len(depth)), frame.width)
+    rays = np.stack([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, np.ones(len(depth))], axis=1)
+    return rays * np.where(depth > 0, depth, 1.0)[:, None], depth > 0
