@@ -6,23 +6,13 @@ Whoever adds a kind of thing with an id plants one in `furnish` and names its id
 from __future__ import annotations
 
 import secrets
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import LiteralString
 
-import httpx2
-
-from ops.embedded.lifeline import tied
-from ops.embedded.ports import pick_port
-from tests.integration.api_scene import NOWHERE, Client, add_readings, add_sensor, client, instant
+from tests.integration.api_scene import Client, add_readings, add_sensor, client, instant
 from tests.integration.people_scene import PASSWORD, post, sign_in
-from tests.integration.servers import Database, Tenant, wait_until, worker_environment
+from tests.integration.servers import Database, Tenant
 
 START = instant("2026-11-20T00:00:00Z")
 RULE = {"severity": "minor", "condition": {"type": "threshold", "above": 8.0, "for": "30m"}}
@@ -131,36 +121,3 @@ def _alert(database: Database, api: Client, tenant: Tenant, mark: str, sensor_id
     post(api, f"/v1/alerts/{alert_id}/comment", {"note": f"{mark} note"}, 200)
     post(api, f"/v1/alerts/{alert_id}/assign", {"assignee": f"{mark} assignee"}, 200)
     return {"rule_id": rule_id, "alert_id": str(alert_id)}
-
-
-@contextmanager
-def api_process(database: Database, log_file: Path, bootstrap: str = NOWHERE) -> Iterator[str]:
-    """A `weir api` of its own process that logs all it can; yields the URL."""
-    port = pick_port()
-    environment = worker_environment(
-        database,
-        bootstrap,
-        "walk-",
-        WEIR_DATABASE_URL=database.reader_url,
-        WEIR_LOG_LEVEL="DEBUG",
-        WEIR_API_REQUESTS_PER_S="10000",
-        WEIR_API_REQUEST_BURST="10000",
-        WEIR_SIGN_IN_FAILURES_PER_ADDRESS="10000",
-    )
-    with log_file.open("wb") as log:
-        words = tied([sys.executable, "-m", "ops.cli", "api", "--port", str(port)], signal.SIGTERM)
-        process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: _answers(url), 60, "the API's start")
-        yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx2.get(f"{url}/livez").status_code == 200
-    except httpx2.TransportError:
-        return False

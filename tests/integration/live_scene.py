@@ -6,10 +6,11 @@ import itertools
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import httpx2
 import psycopg
 from psycopg.types.json import Jsonb
 from websockets.exceptions import ConnectionClosed
@@ -78,6 +79,24 @@ def live_client(url: str, token: str | None = None, **options: Any) -> Iterator[
         yield client
 
 
+def event_stream(url: str, token: str, path: str, cursor: str | None = None) -> Generator[Frame, None, None]:
+    """The frames of a server-sent events stream, from a cursor on; ended by closing the generator."""
+    headers = {"Authorization": f"Bearer {token}"} | ({} if cursor is None else {"Last-Event-ID": cursor})
+    with httpx2.stream("GET", f"{url}/v1/live/{path}", headers=headers, timeout=WAIT_S) as response:
+        assert response.status_code == 200, response.read()
+        assert response.headers["content-type"].startswith("text/event-stream")
+        fields: dict[str, str] = {}
+        for line in response.iter_lines():
+            if line:
+                name, _, value = line.partition(": ")
+                fields[name] = value
+            elif "event" in fields:
+                frame = json.loads(fields["data"])
+                assert fields.get("id") == frame.get("cursor"), fields
+                yield {"op": fields["event"], **frame}
+                fields = {}
+
+
 def items(frames: list[Frame]) -> list[Any]:
     """The items of all frames."""
     return [item for frame in frames for item in frame.get("items", [])]
@@ -93,10 +112,11 @@ def emit(database: Database, tenant: Tenant, *documents: Frame, channel: str = "
 
 
 class Switch:
-    """A dumb TCP balancer: each new connection goes to the next server, and every connection can be cut at once."""
+    """A dumb TCP balancer: each new connection goes to the next server that takes it, and all can be cut at once."""
 
     def __init__(self, ports: list[int]) -> None:
         self._ports = itertools.cycle(ports)
+        self._count = len(ports)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._links: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -124,11 +144,22 @@ class Switch:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", next(self._ports)))
+                server = self._server()
                 with self._lock:
                     self._links |= {client, server}
                 for source, target in ((client, server), (server, client)):
                     threading.Thread(target=_pump, args=(source, target), daemon=True).start()
+
+    def _server(self) -> socket.socket:
+        """A connection to the next server that is there.
+
+        Raises:
+            OSError: none is.
+        """
+        for _ in range(self._count - 1):
+            with suppress(OSError):
+                return socket.create_connection(("127.0.0.1", next(self._ports)))
+        return socket.create_connection(("127.0.0.1", next(self._ports)))
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:

@@ -29,8 +29,9 @@ from schemathesis.specs.openapi.checks import (
 from ops.embedded.postgres import EmbeddedPostgres
 from schemas.live import CHANNELS
 from sinks.timescale.migrate import Engine
+from tests.integration.api_processes import api_processes
 from tests.integration.api_scene import new_tenant
-from tests.integration.canary_scene import Furnished, api_process, furnish
+from tests.integration.canary_scene import Furnished, furnish
 from tests.integration.conftest import Broker
 from tests.integration.people_scene import new_person
 from tests.integration.route_walk import CHOICES, Operation, bodies_with, operations
@@ -73,8 +74,8 @@ def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def url(database: Database, broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with api_process(database, tmp_path_factory.mktemp("contract") / "api.log", broker.bootstrap) as url:
-        yield url
+    with api_processes(database, tmp_path_factory.mktemp("contract"), bootstrap=broker.bootstrap) as (process,):
+        yield process.url
 
 
 @dataclass

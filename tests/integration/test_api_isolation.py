@@ -16,8 +16,9 @@ import pytest
 
 from ops.embedded.postgres import EmbeddedPostgres
 from sinks.timescale.migrate import Engine
+from tests.integration.api_processes import api_processes
 from tests.integration.api_scene import Client, client, new_tenant
-from tests.integration.canary_scene import Furnished, api_process, furnish
+from tests.integration.canary_scene import Furnished, furnish
 from tests.integration.live_scene import items, live_client
 from tests.integration.route_walk import Answer, Operation, bodies_with, names_an_id, operations, send, untaught
 from tests.integration.servers import Database, fresh_database
@@ -57,13 +58,13 @@ def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def log_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("walk") / "api.log"
+    return tmp_path_factory.mktemp("walk") / "api0.log"
 
 
 @pytest.fixture(scope="module")
 def url(database: Database, log_file: Path) -> Iterator[str]:
-    with api_process(database, log_file) as url:
-        yield url
+    with api_processes(database, log_file.parent) as (process,):
+        yield process.url
 
 
 @pytest.fixture(scope="module")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
 
 from api.live import log as live_log
 from sinks.timescale import live as store
 from tests.integration.api_scene import api_settings, client, new_tenant, serving
-from tests.integration.live_scene import WAIT_S, LiveClient, Switch, emit, items, live_client
+from tests.integration.live_scene import WAIT_S, LiveClient, emit, items, live_client
 from tests.integration.servers import Database, Tenant, wait_until
 
 pytestmark = pytest.mark.integration
@@ -46,41 +44,6 @@ def kill_listener(database: Database) -> bool:
             " WHERE query LIKE 'LISTEN%' AND datname = current_database()"
         )
     )
-
-
-def test_a_viewer_that_is_cut_again_and_again_and_lands_on_another_bridge_each_time_gets_every_event_once(
-    database: Database, tenant: Tenant
-) -> None:
-    total, got = 300, list[int]()
-    cursor: str | None = None
-    with ExitStack() as stack:
-        urls = [stack.enter_context(serving(api_settings(database.reader_url))) for _ in range(3)]
-        switch = Switch([int(url.rpartition(":")[2]) for url in urls])
-        stack.callback(switch.close)
-
-        def fire() -> None:
-            for number in range(0, total, 3):
-                emit(database, tenant, *(alert(number + n) for n in range(3)))
-
-        firing = threading.Thread(target=fire)
-        landings = 0
-        while len(got) < total:
-            with contextlib.suppress(ConnectionClosed, OSError), live_client(switch.url, tenant.api_key) as viewer:
-                landings += 1
-                viewer.say(op="subscribe", id=1, channel="alerts", **({} if cursor is None else {"cursor": cursor}))
-                if cursor is None:
-                    cursor = viewer.hear_until("sync")[-1]["cursor"]
-                    firing.start()
-                before = len(got)
-                while len(got) < total and (len(got) - before < 30 or landings > 50):
-                    frame = viewer.hear()
-                    assert frame["op"] in {"event", "sync"}, frame
-                    got += numbers(frame.get("items", []))
-                    cursor = frame["cursor"]
-                switch.cut()
-        firing.join()
-    assert got == list(range(total))
-    assert landings >= 4
 
 
 def test_resuming_from_recent_cursors_asks_the_database_nothing(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-import httpx2
 import pytest
 
 from core.tasks import TaskName
 from tests.integration.api_scene import api_settings, client, new_tenant, serving
 from tests.integration.job_scene import run_task
-from tests.integration.live_scene import WAIT_S, Frame, emit
+from tests.integration.live_scene import emit, event_stream
 from tests.integration.servers import Database, Tenant
 
 pytestmark = pytest.mark.integration
@@ -29,50 +27,30 @@ def url(database: Database) -> Iterator[str]:
         yield url
 
 
-def follow(
-    url: str, tenant: Tenant, path: str, last_event_id: str | None = None
-) -> Iterator[tuple[str, str | None, Frame]]:
-    """Event, id and data of each event."""
-    headers = {"Authorization": f"Bearer {tenant.api_key}"} | (
-        {} if last_event_id is None else {"Last-Event-ID": last_event_id}
-    )
-    with httpx2.stream("GET", f"{url}/v1/live/{path}", headers=headers, timeout=WAIT_S) as response:
-        assert response.status_code == 200, response.read()
-        assert response.headers["content-type"].startswith("text/event-stream")
-        fields: dict[str, str] = {}
-        for line in response.iter_lines():
-            if line:
-                name, _, value = line.partition(": ")
-                fields[name] = value
-            elif "event" in fields:
-                yield fields["event"], fields.get("id"), json.loads(fields["data"])
-                fields = {}
-
-
 def test_events_follow_a_snapshot_and_are_resumed_by_their_id(database: Database, tenant: Tenant, url: str) -> None:
-    events = follow(url, tenant, "alerts")
-    assert [next(events)[0] for _ in range(2)] == ["snapshot", "sync"]
+    events = event_stream(url, tenant.api_key, "alerts")
+    assert [next(events)["op"] for _ in range(2)] == ["snapshot", "sync"]
     emit(database, tenant, {"number": 1})
-    kind, cursor, frame = next(events)
-    assert (kind, frame["items"], frame["cursor"]) == ("event", [{"number": 1}], cursor)
-    events.close()  # type: ignore[attr-defined] # a generator
+    frame = next(events)
+    assert (frame["op"], frame["items"]) == ("event", [{"number": 1}])
+    events.close()
 
     emit(database, tenant, {"number": 2})
-    again = follow(url, tenant, "alerts", cursor)
-    assert [(kind, frame.get("items")) for kind, _, frame in (next(again), next(again))] == [
+    again = event_stream(url, tenant.api_key, "alerts", frame["cursor"])
+    assert [(frame["op"], frame.get("items")) for frame in (next(again), next(again))] == [
         ("event", [{"number": 2}]),
         ("sync", None),
     ]
-    strange = follow(url, tenant, "alerts", "strange")
-    assert [next(strange)[0] for _ in range(3)] == ["unrecoverable", "snapshot", "sync"]
+    strange = event_stream(url, tenant.api_key, "alerts", "strange")
+    assert [next(strange)["op"] for _ in range(3)] == ["unrecoverable", "snapshot", "sync"]
 
 
 def test_a_revoked_key_ends_the_stream(database: Database, tenant: Tenant, url: str) -> None:
-    events = follow(url, tenant, "jobs")
-    assert next(events)[0] == "snapshot"
+    events = event_stream(url, tenant.api_key, "jobs")
+    assert next(events)["op"] == "snapshot"
     database.query("UPDATE weir.api_key SET revoked_at = now()")
-    *_, (kind, _, frame) = events
-    assert (kind, frame["code"]) == ("close", 3503)
+    *_, frame = events
+    assert (frame["op"], frame["code"]) == ("close", 3503)
 
 
 def test_what_cannot_be_followed_is_refused(url: str, tenant: Tenant) -> None:
