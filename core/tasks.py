@@ -43,6 +43,7 @@ class TaskName(StrEnum):
     TAKE_BILLING_EVENTS = "take_billing_events"
     RECONCILE_USAGE = "reconcile_usage"
     RECONCILE_RECENT_USAGE = "reconcile_recent_usage"
+    PROVE_USAGE = "prove_usage"
 
 
 _QUEUES = {
@@ -52,6 +53,7 @@ _QUEUES = {
     TaskName.TAKE_BILLING_EVENTS: Queue.BILLING,
     TaskName.RECONCILE_USAGE: Queue.BILLING,
     TaskName.RECONCILE_RECENT_USAGE: Queue.BILLING,
+    TaskName.PROVE_USAGE: Queue.BILLING,
 }
 
 

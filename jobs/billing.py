@@ -10,13 +10,15 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from accounts.billing.pushes import SURELY_ACCEPTED, Pusher
+from accounts.billing.planning import SURELY_ACCEPTED, forget_marks
+from accounts.billing.pushes import Pusher
 from accounts.billing.reconciling import Reconciler
 from accounts.billing.subscriptions import Inbox
 from core.settings import Settings, load_settings
 from core.tasks import TaskName
 from jobs.registry import Resources, Task, Tasks
 from jobs.retry import Backoff
+from sinks.timescale import usage_proof
 
 if TYPE_CHECKING:
     from accounts.billing.stripe_adapter import StripeBilling
@@ -28,7 +30,9 @@ async def push_usage(resources: Resources) -> None:
     """Tell Stripe of hours that are over or have changed."""
     settings = load_settings()
     async with _provider(settings) as provider:
-        if provider is not None:
+        if provider is None:
+            await forget_marks(resources.pool)
+        else:
             is_absolute = settings.stripe_usage_mode == "absolute"
             await Pusher(resources.pool, provider, is_absolute=is_absolute).run(resources.now_ms())
 
@@ -53,6 +57,11 @@ async def reconcile_recent_usage(resources: Resources) -> None:
 async def reconcile_usage(resources: Resources) -> None:
     """Compare every day that a push can still change."""
     await _reconcile(resources, SURELY_ACCEPTED)
+
+
+async def prove_usage(resources: Resources) -> None:
+    """Compare rows, usage, pushes and what Stripe counts for every day that changed since the last time."""
+    await usage_proof.prove(resources.pool)
 
 
 async def _reconcile(resources: Resources, back: timedelta) -> None:
@@ -86,4 +95,5 @@ BILLING_TASKS: Tasks = {
     TaskName.TAKE_BILLING_EVENTS: Task(take_billing_events, timeout_s=60.0, backoff=_ONCE),
     TaskName.RECONCILE_RECENT_USAGE: Task(reconcile_recent_usage, timeout_s=1_100.0, backoff=_ONCE),
     TaskName.RECONCILE_USAGE: Task(reconcile_usage, timeout_s=3_600.0),
+    TaskName.PROVE_USAGE: Task(prove_usage, timeout_s=900.0),
 }

@@ -101,4 +101,10 @@ SCHEDULE = (
         Queue.BILLING,
         "Stripe's totals of every day that a push can still change",
     ),
+    Scheduled(
+        TaskName.PROVE_USAGE,
+        "41 4 * * *",
+        Queue.BILLING,
+        "stored rows are counted again for every day that changed, after Stripe's totals were read",
+    ),
 )

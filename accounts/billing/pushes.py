@@ -1,4 +1,4 @@
-"""Usage on its way to the payment provider: which hours are due, what is sent, what came of it.
+"""Usage on its way to the payment provider: what is sent, what came of it.
 
     pending → sent → acknowledged | rejected | ambiguous → sent again, or settled by what the provider counts
 
@@ -16,52 +16,19 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Final
 
+from accounts.billing.planning import plan_pushes
 from accounts.billing.port import BillingProvider, Outcome, Push, Report
 from core.postgres import Pool
 from schemas.usage import Meter
 
-# Identifiers are unique for 24 h and timestamps accepted for 35 days: both with room for a slow clock.
+# Identifiers are unique for 24 h: with room for a slow clock.
 SURELY_UNIQUE: Final = timedelta(hours=20)
-SURELY_ACCEPTED: Final = timedelta(days=34)
 _FORGOTTEN: Final = timedelta(minutes=2)
 _TENANTS_AT_ONCE: Final = 20
 _BATCH: Final = 5_000
 _BASE_S, _CAP_S = 2.0, 600.0
 _LAST_SECOND: Final = 3_599
 
-# Hours are closed once over. What is final or too old is nobody's to push any more; what is unsettled waits until it is not.
-_DUE: Final = """
-WITH due AS (
-    SELECT u.tenant_id, u.meter, u.bucket_start, u.revision, u.quantity,
-           u.bucket_start < %(oldest)s OR EXISTS (
-               SELECT FROM weir.billing_period b WHERE b.tenant_id = u.tenant_id AND b.is_final
-               AND u.bucket_start >= b.starts_at AND u.bucket_start < b.ends_at) AS is_closed,
-           p.state, coalesce(p.acked_quantity, 0) AS acked, coalesce(p.adjusted, 0) AS adjusted, p.quantity AS told
-    FROM weir.billing_account a
-    JOIN weir.usage u ON u.tenant_id = a.tenant_id
-         AND (u.bucket_start >= date_trunc('hour', a.subscribed_at, 'UTC') OR u.changed_at >= a.activated_at)
-         AND u.bucket_start < coalesce(a.ended_at, 'infinity') AND u.bucket_start + interval '1 hour' <= %(now)s
-    LEFT JOIN weir.usage_push p ON p.tenant_id = u.tenant_id AND p.meter = u.meter AND p.bucket_start = u.bucket_start
-    WHERE a.subscription_id IS NOT NULL AND (p.quantity IS DISTINCT FROM u.quantity OR p.state = 'pending')
-      AND coalesce(p.state, '') NOT IN ('sent', 'ambiguous'))
-"""
-_PLAN: Final = f"""{_DUE}INSERT INTO weir.usage_push AS p (tenant_id, meter, bucket_start, revision, quantity, state)
-SELECT tenant_id, meter, bucket_start, revision, quantity, 'pending' FROM due
-WHERE NOT is_closed AND told IS DISTINCT FROM quantity
-ON CONFLICT (tenant_id, meter, bucket_start) DO UPDATE SET number = p.number + 1, revision = EXCLUDED.revision,
-    quantity = EXCLUDED.quantity, state = 'pending', attempts = 0, next_at = '-infinity', first_sent_at = NULL, detail = NULL
-"""  # noqa: S608 - constants
-_ADJUST: Final = f"""{_DUE}, adjusted AS (
-    INSERT INTO weir.usage_push AS p (tenant_id, meter, bucket_start, revision, quantity, state, adjusted, settled_at)
-    SELECT tenant_id, meter, bucket_start, revision, quantity, 'adjusted', quantity, %(now)s FROM due WHERE is_closed
-    ON CONFLICT (tenant_id, meter, bucket_start) DO UPDATE SET revision = EXCLUDED.revision, quantity = EXCLUDED.quantity,
-        state = CASE WHEN p.acked_quantity IS NULL THEN 'adjusted' ELSE 'acknowledged' END, detail = NULL,
-        adjusted = EXCLUDED.quantity - coalesce(p.acked_quantity, 0))
-INSERT INTO weir.usage_adjustment (tenant_id, meter, bucket_start, quantity, reason)
-SELECT tenant_id, meter, bucket_start, quantity - acked - adjusted,
-       CASE WHEN bucket_start < %(oldest)s THEN 'the hour is too old to be pushed' ELSE 'the invoice of the period is final' END
-FROM due WHERE is_closed AND quantity - acked - adjusted <> 0 ORDER BY tenant_id, bucket_start, meter
-"""  # noqa: S608 - constants
 _OPEN: Final = """
 SELECT p.tenant_id, a.customer_id, p.meter, p.bucket_start, p.number, p.quantity, coalesce(p.acked_quantity, 0), p.attempts,
        p.first_sent_at, a.subscribed_at
@@ -141,7 +108,7 @@ class Pusher:
     async def run(self, now_ms: int) -> Run:
         """Plan what is due and send what is open; tenants beside each other, each one's pushes in their order."""
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
-        await self.plan(now)
+        await plan_pushes(self._pool, now)
         async with self._pool.connection() as connection:
             cursor = await connection.execute(_OPEN, {"now": now, "limit": _BATCH})
             rows = [OpenPush(row[0], row[1], Meter(row[2]), *row[3:]) for row in await cursor.fetchall()]
@@ -154,15 +121,6 @@ class Pusher:
         tenants = [list(group) for _, group in groupby(rows, key=lambda push: push.tenant_id)]
         settled = sum(await asyncio.gather(*map(in_turn, tenants)))
         return Run(len(rows), len(rows) - settled)
-
-    async def plan(self, now: datetime) -> None:
-        """Note what is due; the state of each hour's period is read in the same transaction."""
-        parameters = {"now": now, "oldest": now - SURELY_ACCEPTED}
-        async with self._pool.connection() as connection, connection.transaction():
-            # Whoever makes a period final waits, or is seen.
-            await connection.execute("LOCK TABLE weir.billing_period IN SHARE MODE")
-            await connection.execute(_ADJUST, parameters)
-            await connection.execute(_PLAN, parameters)
 
     async def _one(self, push: OpenPush, now: datetime) -> bool:
         if push.first_sent_at is not None and now - push.first_sent_at > SURELY_UNIQUE:

@@ -17,7 +17,7 @@ from core.postgres import DatabaseRole, open_pool, require_connection
 from core.settings import load_settings
 from schemas import rfc3339
 from schemas.errors import Misconfigured
-from sinks.timescale.usage_reader import Difference, all_differences
+from sinks.timescale.usage_reader import Difference, all_differences, touched_differences
 
 _DIFFERENT = 1
 _STATEMENT_MS = 600_000
@@ -33,14 +33,23 @@ def reconcile_command(
         str | None, typer.Option("--from", help="From this time on (2026-11-01T00:00:00Z), floored to the hour.")
     ] = None,
     to: Annotated[str | None, typer.Option("--to", help="Before this time, raised to the hour.")] = None,
+    is_touched: Annotated[
+        bool,
+        typer.Option("--touched", help="Only days that changed since the last nightly proof, or did not agree then."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print every difference between readings, usage, pushes and Stripe.
 
     Exit code 1 if there is any.
     """
+    if is_touched and (from_ or to):
+        msg = "--touched takes no --from and --to: which days changed is known"
+        raise Misconfigured(msg)
     start, end = _hour(from_, "--from", timedelta()), _hour(to, "--to", timedelta(hours=1) - timedelta.resolution)
-    found = asyncio.run(_differences(load_settings().database_url.get_secret_value(), start, end))
+    found = asyncio.run(
+        _differences(load_settings().database_url.get_secret_value(), start, end, is_touched=is_touched)
+    )
     if as_json:
         for one in found:
             print(json.dumps(asdict(one), default=lambda at: rfc3339.format_ms(round(at.timestamp() * 1000))))
@@ -50,10 +59,14 @@ def reconcile_command(
         raise typer.Exit(_DIFFERENT)
 
 
-async def _differences(url: str, start: datetime | None, end: datetime | None) -> Sequence[Difference]:
+async def _differences(
+    url: str, start: datetime | None, end: datetime | None, *, is_touched: bool
+) -> Sequence[Difference]:
     await require_connection(url)
     pool = open_pool(url, DatabaseRole.OPERATOR, size=1, statement_timeout_ms=_STATEMENT_MS)
     async with pool, pool.connection() as connection:
+        if is_touched:
+            return await touched_differences(connection)
         return await all_differences(connection, start, end)
 
 

@@ -81,6 +81,14 @@ async def own_differences(
     return [Difference(*row) for row in await cursor.fetchall()]
 
 
+async def touched_differences(connection: Connection) -> list[Difference]:
+    """What does not agree on days that changed since the last proof, as an operator or a writer sees it."""
+    cursor = await connection.execute(
+        f"{_DRIFT} FROM public.usage_drift_touched() ORDER BY tenant_id, bucket_start, meter".encode()
+    )
+    return [Difference(*row) for row in await cursor.fetchall()]
+
+
 async def all_differences(connection: Connection, start: datetime | None, end: datetime | None) -> Sequence[Difference]:
     """What does not agree for any tenant, as an operator sees it."""
     cursor = await connection.execute(

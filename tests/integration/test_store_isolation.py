@@ -136,7 +136,7 @@ async def _fill(scene: StoreScene) -> None:
         "INSERT INTO weir.quality_hourly VALUES (2, '2026-03-10T12:00Z', 1, 1)",
         "INSERT INTO weir.usage VALUES ('tenant-zebra', 'readings', '2026-03-10T12:00Z', 3, 1)",
         # Nothing of A's own differs, so that only the other's differences could be told.
-        "INSERT INTO weir.usage SELECT s.*, 1 FROM weir.stored_usage('A', '-infinity', 'infinity') s",
+        "INSERT INTO weir.usage SELECT s.*, 1 FROM weir.stored_usage(ARRAY['A'], '-infinity', 'infinity') s",
         "INSERT INTO weir.billing_account (tenant_id, customer_id) VALUES ('tenant-zebra', 'cus-zebra')",
         "INSERT INTO weir.dead_letter_record VALUES ('readings', 'id', 0, 0, 'zebra', 'zebra', '[]', 1)",
         'INSERT INTO weir.dead_letter (tenant_id, device_id, sensor, reason, detail, topic, topic_identity, partition, "offset",'

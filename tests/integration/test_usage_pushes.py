@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from accounts.billing.planning import plan_pushes
 from accounts.billing.pushes import Pusher
 from accounts.billing.reconciling import Reconciler
 from accounts.billing.subscriptions import subscribe_directly, take_invoice, take_subscription
@@ -218,16 +219,16 @@ def test_what_was_dropped_is_sent_again_once_and_what_is_too_much_raises_an_alar
 def test_all_agree_once_stripe_was_read(database: Database) -> None:
     async def act(scene: Scene) -> None:
         tenant_id = await scene.subscribe()
-        for ago in (1, 2, 30):
+        for ago in (2, 3, 30):
             await scene.use(tenant_id, scene.hour(ago), ago)
         scene.make_old()
-        assert [row[5] for row in scene.drift()] == [-30, -2, -1]  # due, and not pushed
+        assert [row[5] for row in scene.drift()] == [-30, -3, -2]  # due, and not pushed
         await scene.push()
         scene.advance(timedelta(minutes=16))
         assert await scene.reconcile() == (0, 0)
 
         assert scene.drift() == []
-        assert database.query("SELECT quantity FROM provider_usage ORDER BY bucket_start") == [(30,), (2,), (1,)]
+        assert database.query("SELECT quantity FROM provider_usage ORDER BY bucket_start") == [(30,), (3,), (2,)]
 
     run(database, act)
 
@@ -254,7 +255,7 @@ def test_usage_of_a_final_period_becomes_a_dated_adjustment(database: Database, 
         if is_pushed_before:
             await scene.push()
         else:
-            await scene.pusher.plan(datetime.fromtimestamp(scene.now_ms / 1000, UTC))
+            await plan_pushes(scene.pool, datetime.fromtimestamp(scene.now_ms / 1000, UTC))
         invoice = await _final_invoice(scene, tenant_id)
         await scene.use(tenant_id, scene.hour(2), 3)
         await scene.push()
