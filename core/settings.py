@@ -84,6 +84,16 @@ class Settings(BaseSettings):
         "absolute", pattern="^(absolute|delta)$", description="absolute: totals of hours; delta: what was added"
     )
 
+    objects_url: str = Field(
+        ".weir/objects", description="where payloads of scans are kept: a folder, file:///folder, or s3://bucket/prefix"
+    )
+    objects_endpoint: str = Field("", description="where the S3 service answers; empty: Amazon's own")
+    objects_region: str = Field("", description="region of the S3 bucket; empty: as AWS_REGION says")
+    objects_access_key: str = Field(
+        "", description="access key id for S3; empty: as AWS_ACCESS_KEY_ID or the machine says"
+    )
+    objects_secret_key: SecretStr = Field(SecretStr(""), description="secret that belongs to that access key")
+
     worker_id: str = Field("", description="stable name of this worker; empty: made from host and process")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: str = Field("json", pattern="^(json|console)$", description="json or console")

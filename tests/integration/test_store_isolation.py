@@ -63,6 +63,16 @@ SHOWN_TO_ITSELF = {
     "weir_tenant.devices",
     "weir_tenant.sensors",
     "weir_tenant.sensor_assignments",
+    "weir.scan",
+    "weir.scan_file",
+    "weir.scan_result",
+    "weir.scan_export",
+    "weir_tenant.scans",
+    "weir_tenant.scan_frames",
+    "weir_tenant.scan_conflicts",
+    "weir_tenant.scan_files",
+    "weir_tenant.scan_results",
+    "weir_tenant.scan_exports",
 }
 PARTLY_SHOWN: dict[str, LiteralString] = {
     "weir.api_key": "SELECT count(api_key_id) FROM weir.api_key",
@@ -81,7 +91,8 @@ GROUP BY 1, 2 ORDER BY 1, 2
 READER_FUNCTIONS = """
 SELECT n.nspname, p.proname, coalesce(p.proargnames[:p.pronargs], '{}'), p.proargtypes::regtype[]::text[]
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-WHERE n.nspname = 'weir_tenant' AND has_function_privilege('weir_reader', p.oid, 'EXECUTE') ORDER BY 1, 2
+WHERE n.nspname = 'weir_tenant' AND has_function_privilege('weir_reader', p.oid, 'EXECUTE') AND p.provolatile <> 'v'
+ORDER BY 1, 2
 """
 
 
@@ -161,6 +172,14 @@ async def _fill(scene: StoreScene) -> None:
         " VALUES ('usr-zebra', 'tenant-zebra', 'zebra@zebra.example', 'zebra', 'owner')",
         "INSERT INTO weir.invitation (invitation_id, tenant_id, email, role, digest, invited_by, expires_at)"
         " VALUES ('inv-zebra', 'tenant-zebra', 'zebra@z.example', 'staff', 'zebra', 'usr-zebra', now())",
+        "INSERT INTO weir.scan (scan_no, scan_id, tenant_id, name, created_at) OVERRIDING SYSTEM VALUE"
+        " VALUES (7, 'sca-zebra', 'tenant-zebra', 'zebra', '2026-03-10T12:00Z')",
+        "INSERT INTO weir.scan_frame (scan_no, seq, type, bytes, sha256, object_key, received_at)"
+        " VALUES (7, 0, 'depth', 1, 'zebra', 'zebra', now())",
+        "INSERT INTO weir.scan_conflict VALUES (7, 0, 'zebra', 'depth', 1, 'zebra', now())",
+        "INSERT INTO weir.scan_file (scan_no, tenant_id, file_id) VALUES (7, 'tenant-zebra', 'zebra')",
+        "INSERT INTO weir.scan_result VALUES (7, 'tenant-zebra', 1, '{\"verdict\": \"zebra\"}', false)",
+        "INSERT INTO weir.scan_export VALUES (7, 'tenant-zebra', 'ply', 1, 'zebra', 'zebra')",
         "INSERT INTO weir.operator_alarm (kind, subject, detail) VALUES ('refusals', 'dev-zebra', 'zebra')",
         "ANALYZE",
     ):
@@ -233,6 +252,10 @@ ARGUMENTS = {
     "p_limit": 1000,
     "p_after_at": None,
     "p_after_seq": None,
+    "p_after_no": None,
+    "p_scan_id": "sca-zebra",
+    "p_statuses": None,
+    "p_device_id": None,
 }
 
 
@@ -260,6 +283,8 @@ def test_no_function_tells_a_tenant_of_anothers_sensor(database: Database, tenan
             "reading_times",
             "reading_neighbours",
             "usage_drift",
+            "scan_by_id",
+            "scan_page",
         }
         assert telling == (telltales if tells else set())
 
@@ -321,6 +346,11 @@ PLACES_WRITTEN = (
     "SELECT weir.revoke_device_secret('dev-tenant-zebra', (SELECT min(secret_id) FROM weir.device_secret))",
     "SELECT weir.revoke_device('dev-tenant-zebra')",
 )
+SCANS_WRITTEN = (
+    "SELECT weir_tenant.complete_scan('sca-zebra', NULL) IS NOT NULL",
+    "SELECT weir_tenant.cancel_scan('sca-zebra') IS NOT NULL",
+    "SELECT weir_tenant.retry_scan('sca-zebra') IS NOT NULL",
+)
 
 
 @pytest.mark.parametrize(("tenant", "handled"), [("A", False), ("", False), (None, False), (OTHER, True)])
@@ -331,7 +361,7 @@ def test_functions_that_write_for_the_reader_write_for_its_tenant_only(
         async with await as_reader(scene.database, tenant) as connection:
             alert = "SELECT weir.handle_alert('alt-zebra', 'comment', 'me', 'mine', 'alerts') IS NOT NULL"
             rule = "SELECT weir.record_rule('rul-zebra', 2, NULL, NULL, 'me')"
-            for call in (alert, rule, *PLACES_WRITTEN):
+            for call in (alert, rule, *PLACES_WRITTEN, *SCANS_WRITTEN):
                 assert await (await connection.execute(call.encode())).fetchone() == (handled,), call
         written = await scene.admin(
             "SELECT (SELECT count(*) FROM weir.alert_note WHERE author = 'me'),"
@@ -339,9 +369,10 @@ def test_functions_that_write_for_the_reader_write_for_its_tenant_only(
             " (SELECT count(*) FROM weir.site WHERE name = 'mine'), (SELECT count(*) FROM weir.unit WHERE name = 'mine'),"
             " (SELECT count(*) FROM weir.sensor_assignment WHERE effective_from = '2020-01-01T00:00Z'),"
             " (SELECT count(*) FROM weir.device_secret WHERE sealed = 'mine'),"
-            " (SELECT count(*) FROM weir.device WHERE revoked_at IS NOT NULL)"
+            " (SELECT count(*) FROM weir.device WHERE revoked_at IS NOT NULL),"
+            " (SELECT count(*) FROM weir.scan WHERE cancelled_at IS NOT NULL)"
         )
-        assert written == [(1,) * 8 if handled else (0,) * 8]
+        assert written == [(1,) * 9 if handled else (0,) * 9]
 
     run_scene(database, act)
 
@@ -361,5 +392,6 @@ def test_the_operator_reads_every_view_of_the_interface_to_the_last_column(datab
             "usage_drift",
             "dead_letters",
             "stream_positions",
+            "scans",
         ):
             connection.execute(psycopg.sql.SQL("SELECT * FROM {}").format(psycopg.sql.Identifier(view))).fetchall()

@@ -19,6 +19,7 @@ WRITABLE = {
     "weir.app_user": {"INSERT", "UPDATE", "DELETE"},
     "weir.device": {"UPDATE"},
     "weir.invitation": {"INSERT", "UPDATE"},
+    "weir.scan": {"UPDATE"},
     "weir.sensor": {"UPDATE"},
     "weir.tenant": {"UPDATE"},
 }
