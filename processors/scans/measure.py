@@ -12,6 +12,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
+from processors.scans.agreement import wander
 from processors.scans.levels import Level, find_levels, level_rotation, refine_up
 from processors.scans.plan import Edge, Plan, draw_plan
 from processors.scans.result import Verdict
@@ -30,6 +31,7 @@ _LEAST_SUPPORT: Final = 0.4
 _OUTSIDE_M: Final = 0.12
 _OUTSIDE_M2: Final = 0.1
 _WALL_TOP_SIGMA_M: Final = 0.05
+_UP: Final = np.array([0.0, 0.0, 1.0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class RoomMeasurement:
         walls: the walls between them.
         missing_parts: what to scan again.
         turn: rotation that levels the world; corners, walls and `floor_z` are in the levelled world.
+        planes: floor, ceiling and lines of walls in the world, normal and rho with normal · p = rho.
     """
 
     length: Quantity = field(default_factory=Quantity)
@@ -68,6 +71,7 @@ class RoomMeasurement:
     floor_z: float = 0.0
     top_z: float = 0.0
     has_ceiling: bool = False
+    planes: tuple[tuple[NDArray[np.float64], float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,11 @@ def clean(voxels: Voxels, sensor: Sensor = DEPTH_CAMERA) -> Voxels:
 
 
 def measure_room(
-    voxels: Voxels, cameras: NDArray[np.float64], up: NDArray[np.float64], sensor: Sensor = DEPTH_CAMERA
+    voxels: Voxels,
+    cameras: NDArray[np.float64],
+    up: NDArray[np.float64],
+    sensor: Sensor = DEPTH_CAMERA,
+    samples: Sequence[NDArray[np.float64]] = (),
 ) -> RoomMeasurement:
     """Measure.
 
@@ -98,6 +106,7 @@ def measure_room(
         cameras: shape (m, 3), where it was seen from; may be empty for a scanner's cloud.
         up: the device's idea of up, unit vector.
         sensor: what saw it.
+        samples: some points of each frame, shape (k, 3), which tell how far poses wander.
     """
     kept = clean(voxels, sensor)
     if len(kept) < _MIN_VOXELS or not (len(cameras) or sensor.is_sparse):
@@ -110,14 +119,31 @@ def measure_room(
         return RoomMeasurement(missing_parts=("floor",))
     top = ceiling.z if ceiling is not None else _wall_top(points, normal)
     band = _band(points, top, is_ceiling=ceiling is not None)
-    lines = find_lines(points[band], normal[band], kept.weight[band])
+    visits = [sample @ turn.T for sample in samples]
+    floor, ceiling = _wandered(floor, visits), ceiling and _wandered(ceiling, visits)
+    lines = [
+        replace(line, wander=wander(visits, np.array([*line.normal, 0.0]), line.rho))
+        for line in find_lines(points[band], normal[band], kept.weight[band])
+    ]
     levels = [floor.z] if ceiling is None else [floor.z, ceiling.z]
     flat = np.any([np.abs(points[:, 2] - z) < _LEVEL_M for z in levels], axis=0)
     plan = draw_plan(lines, cameras[:, :2], points[flat, :2])
     if plan is not None and ceiling is not None and _goes_on(plan, points[np.abs(points[:, 2] - ceiling.z) < _LEVEL_M]):
         plan = None
     report = _report(plan, floor, ceiling, top)
-    return replace(report, turn=turn, floor_z=floor.z, top_z=top, has_ceiling=ceiling is not None)
+    planes = [(_UP, z) for z in levels] + [(np.array([*line.normal, 0.0]), line.rho) for line in lines]
+    return replace(
+        report,
+        turn=turn,
+        floor_z=floor.z,
+        top_z=top,
+        has_ceiling=ceiling is not None,
+        planes=tuple((turn.T @ normal, rho) for normal, rho in planes),
+    )
+
+
+def _wandered(level: Level, visits: Sequence[NDArray[np.float64]]) -> Level:
+    return replace(level, sigma=math.hypot(level.sigma, wander(visits, _UP, level.z)))
 
 
 def _goes_on(plan: Plan, ceiling: NDArray[np.float64]) -> bool:

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+from itertools import compress
+
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.scans.measure import DEPTH_CAMERA, SCANNER, RoomMeasurement, clean, measure_room
+from processors.scans.agreement import astray
+from processors.scans.measure import DEPTH_CAMERA, SCANNER, RoomMeasurement, Sensor, clean, measure_room
 from processors.scans.motion import consistent_walk
 from processors.scans.objects import find_objects
 from processors.scans.openings import Opening, OpeningSearch
@@ -48,10 +51,7 @@ def measure_scan(scan_map: ScanMap, read: FrameReader, *, ended: bool = True) ->
         notes = [note for note in scan_map.notes if note.kind == kind and note.reason is None]
         if not notes and not (kind == "cloud" and scan_map.cloud_points):
             continue
-        kept, jumped = _walk(notes)
-        rejected |= dict.fromkeys((note.seq for note in jumped), Refusal.POSE_JUMP.value)
-        voxels = _without(scan_map.map_of(kind), jumped, read)
-        return _measured(kind, voxels, kept, read, rejected, ended=ended)
+        return _measured(kind, scan_map.map_of(kind), notes, read, rejected, ended=ended)
     return document(RoomMeasurement(missing_parts=("everything",)), rejected=rejected)
 
 
@@ -60,9 +60,7 @@ def _walk(notes: list[FrameNote]) -> tuple[list[FrameNote], list[FrameNote]]:
         return [], []
     times = np.array([note.captured_at for note in notes])
     kept = consistent_walk(times, np.array([note.pose for note in notes]))
-    return [note for note, is_kept in zip(notes, kept, strict=True) if is_kept], [
-        note for note, is_kept in zip(notes, kept, strict=True) if not is_kept
-    ]
+    return list(compress(notes, kept)), list(compress(notes, ~kept))
 
 
 def _without(everything: VoxelMap, notes: list[FrameNote], read: FrameReader) -> Voxels:
@@ -83,26 +81,33 @@ def _seen(read: FrameReader, note: FrameNote) -> DepthFrame | PointsFrame:
 
 
 def _measured(
-    kind: str,
-    voxels: Voxels,
-    notes: list[FrameNote],
-    read: FrameReader,
-    rejected: dict[int, str],
-    *,
-    ended: bool,
+    kind: str, everything: VoxelMap, notes: list[FrameNote], read: FrameReader, rejected: dict[int, str], *, ended: bool
 ) -> ScanResult:
     sensor = DEPTH_CAMERA if kind == "depth" else SCANNER
-    cameras = np.array([note.pose[:3] for note in notes]).reshape(-1, 3)
-    room = measure_room(voxels, cameras, _up(notes), sensor)
+    kept, jumped = _walk(notes)
+    voxels = _without(everything, jumped, read)
+    room = _room(voxels, kept, sensor)
+    wrong = astray([note.sampled() for note in kept], voxels, room.planes)
+    strays, kept = list(compress(kept, wrong)), list(compress(kept, ~wrong))
+    if strays:
+        voxels = _without(everything, [*jumped, *strays], read)
+        room = _room(voxels, kept, sensor)
+    rejected |= dict.fromkeys((note.seq for note in jumped), Refusal.POSE_JUMP.value)
+    rejected |= dict.fromkeys((note.seq for note in strays), Refusal.DISAGREES.value)
     openings: list[Opening] = []
-    if room.walls and notes:
-        chosen = notes if ended else notes[:: max(1, len(notes) // _PREVIEW_FRAMES)]
+    if room.walls and kept:
+        chosen = kept if ended else kept[:: max(1, len(kept) // _PREVIEW_FRAMES)]
         openings = _openings(room, chosen, read)
     points = clean(voxels, sensor).center @ room.turn.T
     objects = find_objects(points, room.walls, room.floor_z, room.top_z) if room.walls else []
     return document(
-        room, rejected=rejected, accepted=len(notes), points=int(voxels.count.sum()), openings=openings, objects=objects
+        room, rejected=rejected, accepted=len(kept), points=int(voxels.count.sum()), openings=openings, objects=objects
     )
+
+
+def _room(voxels: Voxels, notes: list[FrameNote], sensor: Sensor) -> RoomMeasurement:
+    cameras = np.array([note.pose[:3] for note in notes]).reshape(-1, 3)
+    return measure_room(voxels, cameras, _up(notes), sensor, [note.sampled() for note in notes])
 
 
 def _up(notes: list[FrameNote]) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.scans import codec
+from processors.scans.agreement import SAMPLE_POINTS
 from processors.scans.fusion import Intrinsics, backproject
 from processors.scans.poses import rotation
 from processors.scans.voxels import REACH_M, VoxelMap
@@ -65,6 +66,13 @@ class FrameNote(msgspec.Struct, array_like=True, frozen=True):
     points: int
     reason: str | None
     gravity: tuple[float, float, float] | None
+    sample: bytes = b""
+
+    def sampled(self) -> NDArray[np.float64]:
+        """Some of its points in the world, evenly picked; shape (k, 3), metres."""
+        own = np.frombuffer(self.sample, dtype="<f4").reshape(-1, 3).astype(np.float64)
+        world: NDArray[np.float64] = own + np.array(self.pose[:3])
+        return world
 
 
 class _State(msgspec.Struct, array_like=True):
@@ -140,7 +148,13 @@ class ScanMap:
             reason, points, distance = str(rejected.reason), np.empty((0, 3)), np.empty(0)
         if reason is None:
             self._maps[kind].add(points, distance)
-        return FrameNote(seq, kind, frame.captured_at, frame.pose, len(points), reason, frame.gravity)
+        sample = _sample(points, np.array(frame.pose[:3]))
+        return FrameNote(seq, kind, frame.captured_at, frame.pose, len(points), reason, frame.gravity, sample)
+
+
+def _sample(points: NDArray[np.floating], origin: NDArray[np.float64]) -> bytes:
+    picked = points[:: -(-len(points) // SAMPLE_POINTS) or 1]
+    return (picked - origin).astype("<f4").tobytes()
 
 
 def frame_points(frame: DepthFrame | PointsFrame) -> tuple[NDArray[np.floating], NDArray[np.floating]]:

@@ -51,6 +51,12 @@ class Voxels:
         return Voxels(self.key[rows], self.center[rows], self.weight[rows], self.count[rows])
 
 
+def keys_of(points: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The keys of the voxels that points (n, 3), in metres, lie in."""
+    index = np.rint(points * _UNITS_PER_M).astype(np.int64) // _VOXEL_UNITS + _AXIS_OFFSET
+    return (index[:, 0] << 2 * _AXIS_BITS) | (index[:, 1] << _AXIS_BITS) | index[:, 2]
+
+
 class VoxelMap:
     """Accumulates points; `voxels()` gives what there is so far."""
 

@@ -37,12 +37,14 @@ class WallLine:
         normal: unit vector, shape (2,).
         spread: standard deviation of the voxels around the line, in metres.
         columns: sorted numbers of the 5 cm columns along the line that hold voxels.
+        wander: how far the line moves between visits, in metres.
     """
 
     normal: NDArray[np.float64]
     rho: float
     spread: float
     columns: NDArray[np.int64]
+    wander: float = 0.0
 
     @property
     def sigma(self) -> float:

@@ -23,7 +23,7 @@ def test_the_document_has_all_measured_members_of_a_closed_room() -> None:
     assert result.verdict is not Verdict.INCOMPLETE
     assert result.room_dimensions.height == pytest.approx(room.height, abs=0.01)
     assert result.room_dimensions.area == pytest.approx(room.area, rel=0.005)
-    assert result.frames.accepted == len(FRAMES)
+    assert result.frames.accepted >= 0.95 * len(FRAMES)
     # The longest wall lies on the x axis and starts at the origin.
     assert result.floor_polygon[0] == (0.0, 0.0)
     assert result.floor_polygon[1] == (result.walls[0].length, 0.0)
