@@ -74,18 +74,13 @@ class Source:
         Raises:
             Rejected: a line does not end within `MAX_ROW_BYTES`.
         """
-        chunk = self._waiting + self._reader.read(_READ_BYTES)
-        cut = chunk.rfind(b"\n") + 1
-        while not cut:
-            if len(chunk) > _READ_BYTES + MAX_ROW_BYTES:
-                raise Rejected(Reason.CORRUPT_PAYLOAD, f"a line has more than {MAX_ROW_BYTES} bytes")
-            more = self._reader.read(_READ_BYTES)
-            if not more:
-                cut = len(chunk)
-                break
-            chunk += more
-            cut = chunk.rfind(b"\n") + 1
-        self._waiting = chunk[cut:]
+        chunk = self.exactly(_READ_BYTES)
+        if len(chunk) < _READ_BYTES:
+            return chunk
+        cut = chunk.rfind(b"\n", -MAX_ROW_BYTES) + 1
+        if not cut:
+            raise Rejected(Reason.CORRUPT_PAYLOAD, f"a line has more than {MAX_ROW_BYTES} bytes")
+        self._waiting = chunk[cut:] + self._waiting
         return chunk[:cut]
 
 

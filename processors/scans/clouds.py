@@ -70,7 +70,17 @@ class Cloud:
         self._judge()
 
     def _usable(self, columns: Columns) -> CloudBlock:
-        points = _points(columns)
+        points, colours = _points(columns), _colours(columns)
+        kept = self._kept(points)
+        if kept is not None:
+            points, colours = points[kept], None if colours is None else colours[kept]
+        return CloudBlock(points, colours)
+
+    def _kept(self, points: NDArray[np.floating]) -> NDArray[np.bool_] | None:
+        """Which rows are points; None if all are, which costs least to find out."""
+        x_is_zero = points[:, 0] == 0
+        if points.min() >= -MAX_POSITION_M and points.max() <= MAX_POSITION_M and not x_is_zero.any():
+            return None
         finite = np.isfinite(points).all(axis=1)
         with np.errstate(invalid="ignore"):
             near = (np.abs(points) <= MAX_POSITION_M).all(axis=1)
@@ -78,9 +88,8 @@ class Cloud:
         self.non_finite += int(np.count_nonzero(~finite))
         self.out_of_reach += int(np.count_nonzero(finite & ~near))
         self.no_return += int(np.count_nonzero(~returned))
-        kept = near & returned
-        colours = _colours(columns)
-        return CloudBlock(points[kept], None if colours is None else colours[kept])
+        kept: NDArray[np.bool_] = near & returned
+        return kept
 
     def _judge(self) -> None:
         if 2 * self.out_of_reach > self.declared:
@@ -114,7 +123,7 @@ def _opened(source: Source) -> PlyRows | PcdRows:
 def _points(columns: Columns) -> NDArray[np.floating]:
     axes = [columns[name] for name in "xyz"]
     wide = any(axis.dtype.itemsize > 4 or axis.dtype.kind != "f" for axis in axes)  # noqa: PLR2004 - bytes of a float
-    return np.stack(axes, axis=1).astype(np.float64 if wide else np.float32)
+    return np.stack(axes, axis=1).astype(np.float64 if wide else np.float32, copy=False)
 
 
 def _colours(columns: Columns) -> NDArray[np.uint8] | None:
