@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from weir_device.buffer import Position
-from weir_device.wire import CONTENT_TYPES, Entry, Kind, Record, joined_bytes, readings_record
+from weir_device.wire import Entry, Kind, Record, entry_record, joined_bytes, readings_record
 
 GROUP_BYTES = 256 * 1024
 """A group is sent again whole if its acknowledgement does not come in time, so slow links must manage one."""
@@ -44,7 +44,7 @@ class _Packer:
         if entry.kind is Kind.READING:
             return self._add_reading(entry.data)
         self.close_record()
-        return self._add_record(Record(CONTENT_TYPES[entry.kind], entry.readings, entry.data))
+        return self._add_record(entry_record(entry))
 
     def close_record(self) -> None:
         """Finish the record that readings are being collected for."""

@@ -100,7 +100,7 @@ class KafkaLink:
     """Delivers groups for one device; used by one thread.
 
     Args:
-        device_id: key and `weir-device` header of every record.
+        device_id: `weir-device` header of every record, and the key of those that bring none.
         secret: signs them.
         bootstrap_servers: host:port of one or more brokers.
         topic: where to.
@@ -184,13 +184,14 @@ class KafkaLink:
         return self._client
 
     def _send(self, producer: _Producer, record: Record) -> FutureRecordMetadata:
-        signature = sign(self._secret, self._key, record.value)
+        key = self._key if record.key is None else record.key
+        signature = sign(self._secret, key, record.value)
         headers = [
             ("weir-device", self._key),
             ("weir-signature", signature.encode()),
             ("content-type", record.content_type.encode()),
         ]
-        return producer.send(self._topic, record.value, key=self._key, headers=headers)
+        return producer.send(self._topic, record.value, key=key, headers=headers)
 
 
 def _wait(producer: _Producer, gives_up: Callable[[], bool]) -> None:

@@ -21,7 +21,7 @@ from weir_device.errors import PublisherClosed, PublisherFailed
 from weir_device.journal import Journal
 from weir_device.kafka_link import KafkaLink
 from weir_device.sender import Link, Sender
-from weir_device.wire import MAX_READINGS, Entry, reading_entry, record_entry
+from weir_device.wire import MAX_READINGS, Entry, reading_entry, record_entry, scan_entry
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +170,19 @@ class DevicePublisher:
             BufferFull, PublisherClosed, PublisherFailed: as publish.
         """
         self._accept(record_entry(value, content_type, readings))
+
+    def publish_scan_record(self, scan_id: str, value: bytes) -> None:
+        """Accept a record of a scan, keyed by the scan; this publisher's topic must be the one of scan frames.
+
+        Args:
+            scan_id: 1 to 128 bytes of printable text.
+            value: MessagePack, just under 900 KiB at most; it counts as one reading.
+
+        Raises:
+            ValueError: outside these limits.
+            BufferFull, PublisherClosed, PublisherFailed: as publish.
+        """
+        self._accept(scan_entry(scan_id, value))
 
     def flush(self, timeout_s: float = 30.0) -> FlushReport:
         """Wait until what was published before this call is delivered, or the time is up.

@@ -25,6 +25,10 @@ MAX_READINGS = 10_000
 MAX_RECORD_BYTES = 900 * 1024
 """Kept below the 1 MiB at which a record is refused, so that key, headers and framing fit too."""
 
+MAX_SCAN_ID = 128
+MAX_SCAN_RECORD_BYTES = MAX_RECORD_BYTES - MAX_SCAN_ID - 1
+"""What waits on disk carries its key."""
+
 MAX_SENSOR_NAME = 128
 MAX_SEQ = 2**31 - 1
 
@@ -43,14 +47,16 @@ class Kind(IntEnum):
     JSON_RECORD = 1
     MSGPACK_RECORD = 2
     SENML_RECORD = 3
+    SCAN_RECORD = 4
 
 
 CONTENT_TYPES = {
     Kind.JSON_RECORD: "application/json",
     Kind.MSGPACK_RECORD: "application/msgpack",
     Kind.SENML_RECORD: "application/senml+json",
+    Kind.SCAN_RECORD: "application/msgpack",
 }
-_KINDS = {content_type: kind for kind, content_type in CONTENT_TYPES.items()}
+_KINDS = {CONTENT_TYPES[kind]: kind for kind in (Kind.JSON_RECORD, Kind.MSGPACK_RECORD, Kind.SENML_RECORD)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +70,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One Kafka record, still unsigned."""
+    """One Kafka record, still unsigned; its key is the device id unless it has one of its own."""
 
     content_type: str
     readings: int
     value: bytes
+    key: bytes | None = None
 
 
 class _Reading(msgspec.Struct, omit_defaults=True):
@@ -111,6 +118,30 @@ def record_entry(value: bytes, content_type: str, readings: int) -> Entry:
         msg = f"a record holds at most {MAX_RECORD_BYTES} bytes, got {len(value)}; split it"
         raise ValueError(msg)
     return Entry(kind, readings, bytes(value))
+
+
+def scan_entry(scan_id: str, value: bytes) -> Entry:
+    """A scan's record, which is keyed by the scan and sent byte for byte; it counts as one reading.
+
+    Raises:
+        ValueError: the scan id is not 1 to 128 bytes of printable text, or the record is too large.
+    """
+    key = scan_id.encode()
+    if not 1 <= len(key) <= MAX_SCAN_ID or not scan_id.isprintable():
+        msg = f"scan id {scan_id[:40]!r} must be 1 to {MAX_SCAN_ID} bytes of printable text"
+        raise ValueError(msg)
+    if len(value) > MAX_SCAN_RECORD_BYTES:
+        msg = f"a scan's record holds at most {MAX_SCAN_RECORD_BYTES} bytes, got {len(value)}; send less at once"
+        raise ValueError(msg)
+    return Entry(Kind.SCAN_RECORD, 1, bytes([len(key)]) + key + value)
+
+
+def entry_record(entry: Entry) -> Record:
+    """The record of an entry that is one by itself."""
+    if entry.kind is not Kind.SCAN_RECORD:
+        return Record(CONTENT_TYPES[entry.kind], entry.readings, entry.data)
+    end = 1 + entry.data[0]
+    return Record(CONTENT_TYPES[entry.kind], entry.readings, entry.data[end:], entry.data[1:end])
 
 
 def readings_record(readings: Sequence[bytes], sent_at_ms: int) -> Record:
