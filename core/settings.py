@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     )
     objects_secret_key: SecretStr = Field(SecretStr(""), description="secret that belongs to that access key")
 
+    worker_stall_s: float = Field(
+        60.0, ge=1, description="seconds that records may wait while nothing moves before a worker starts again"
+    )
     worker_id: str = Field("", description="stable name of this worker; empty: made from host and process")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: str = Field("json", pattern="^(json|console)$", description="json or console")

@@ -14,6 +14,7 @@ from typing import Any
 
 import faust
 import structlog
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from core import kafka
@@ -29,6 +30,8 @@ from streams.lanes import Lanes
 from streams.positions import Stand, load_positions, reread_truncated_log
 from streams.readings import BatchReport, ReadingsPipeline, RecordBatch
 from streams.rules.silence import LogEnds
+from streams.stalls import Standing
+from streams.transport import RecordBatchConsumer
 
 log = structlog.get_logger()
 
@@ -41,6 +44,7 @@ _RECORD_BYTES = 400
 # One computes while the database works for the other; more would only add memory.
 _CONCURRENT_PARTITIONS = 2
 _POSITION_RETRY_S = 0.5
+_POSITION_TIMEOUT_S = 5.0
 _MAX_BACKOFF_S = 5.0
 
 
@@ -148,6 +152,21 @@ class Intake:
             for number, stand in sorted(self._stands.items())
             if number in assigned
         ]
+
+    async def standings(self, app: faust.App) -> Mapping[int, Standing] | None:
+        """Where the partitions stand that this worker holds; None while a rebalance is under way."""
+        if app.rebalancing:
+            return None
+        held = {tp for tp in app.consumer.assignment() if tp.topic == self._topic and tp.partition in self._stands}
+        return {tp.partition: await self._standing(app.consumer, tp) for tp in held}
+
+    async def _standing(self, consumer: RecordBatchConsumer, tp: TP) -> Standing:
+        try:
+            position = await asyncio.wait_for(consumer.position(tp), _POSITION_TIMEOUT_S)
+        except (TimeoutError, IllegalStateError):  # still sought, or just lost
+            position = None
+        committed = self._stands[tp.partition].next_offset
+        return Standing(committed, consumer.handed_over.get(tp, 0), position, self._lanes.is_busy(tp.partition))
 
     async def _work_off_fetched(self, partition: int, fetched: Sequence[_Fetched]) -> None:
         """Commit, then acknowledge; a failure ends the process, for Faust would acknowledge and go on."""

@@ -57,6 +57,10 @@ class Lanes(Generic[Item]):
         self._room.set()
         return [item for item, _ in taken]
 
+    def is_busy(self, partition: int) -> bool:
+        """Whether anything of the partition waits or is worked on."""
+        return partition in self._busy
+
     async def drain(self) -> None:
         """Wait until everything that was added is done."""
         while self._busy:

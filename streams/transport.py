@@ -69,10 +69,19 @@ class FetchedRecords:
 
 
 class RecordBatchConsumer(Consumer):
-    """Fetches batches and seeks to the database's positions."""
+    """Fetches batches and seeks to the database's positions.
+
+    Attributes:
+        handed_over: one past the last record fetched of each partition since it was sought.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **options)
+        self.handed_over: dict[TP, int] = {}
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> RecordMap:  # noqa: ASYNC109
         fetched: RecordMap = await super()._getmany(active_partitions, timeout)
+        self.handed_over |= {tp: records[-1].offset + 1 for tp, records in fetched.items() if records}
         return {tp: [FetchedRecords(tp, records)] for tp, records in fetched.items() if records}
 
     def on_buffer_full(self, tp: TP) -> None:
@@ -95,6 +104,7 @@ class RecordBatchConsumer(Consumer):
         transport: RecordBatchTransport = self.transport
         positions = await transport.positions(set(assignment))
         await self.seek_wait(positions)
+        self.handed_over = dict(positions)
         return positions
 
 

@@ -43,6 +43,7 @@ from streams.rules.effect import EvaluateRules
 from streams.rules.growth import GrowthTeller
 from streams.rules.silence import SilenceWatch
 from streams.rules.work import RuleWorker
+from streams.stalls import StallWatch
 
 log = structlog.get_logger()
 
@@ -132,6 +133,9 @@ class Worker:
             asyncio.create_task(self._beat(heartbeat, app, intake)),
             asyncio.create_task(live.run()),
             asyncio.create_task(_raise_crash(app)),
+            asyncio.create_task(
+                StallWatch(self._settings.worker_stall_s, lambda: intake.standings(app), intake.log_ends).run()
+            ),
             asyncio.create_task(RuleWorker(pool, self._clock, self._alerts_topic).run()),
             asyncio.create_task(GrowthTeller(pool, self._clock, self._alerts_topic).run()),
             asyncio.create_task(

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,12 +126,13 @@ class WorkerProcess:
     environment: Mapping[str, str]
     log_file: Path
     process: subprocess.Popen[bytes] | None = field(default=None)
+    program: Sequence[str] = ("-m", "ops.cli", "worker")
 
     def start(self) -> WorkerProcess:
         """Start it; it waits for its servers by itself."""
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                tied([sys.executable, "-m", "ops.cli", "worker"], signal.SIGKILL),
+                tied([sys.executable, *self.program], signal.SIGKILL),
                 env=dict(self.environment),
                 stdout=log,
                 stderr=log,
