@@ -40,6 +40,7 @@ _COMMANDS = (
     _Command("publish", "publish", "Publish a file as a device: NDJSON, CSV or SenML."),
     _Command("billing", "billing", "Set up Stripe, subscribe tenants."),
     _Command("reconcile", "reconcile", "Print every difference between readings, usage, pushes and Stripe."),
+    _Command("usage", "usage", "Write and verify receipts of usage."),
     _Command("rules", "rules", "Test rules: series in, expected alerts out."),
     _Command("dead-letters", "dead_letters", "List, show and replay what was refused."),
     _Command("tenant", "tenant", "Make tenants."),

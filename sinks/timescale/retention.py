@@ -1,14 +1,15 @@
 """Lets go of raw readings that a tenant does not keep; their roll-ups and usage stay for ever.
 
-In three steps, each of which may be repeated or interrupted anywhere. The horizon moves: older readings are refused and
-hidden from then on. The roll-ups below it are brought up to date once more and frozen (migration 0004). Only then do rows
-go: whole partitions where every tenant's are frozen, else sensor by sensor and day by day.
+In steps, each of which may be repeated or interrupted anywhere. The horizon moves: older readings are refused and hidden
+from then on. The roll-ups below it are brought up to date once more, its hours sealed for the bill's proof, and both frozen
+(migrations 0004, 0025). Only then do rows go: whole partitions where every tenant's are frozen, else sensor by sensor and day by
+day.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 
 from psycopg import errors
@@ -20,6 +21,7 @@ from sinks.timescale.rollups import lock_out_writers, long_statements, refresh_t
 
 _COMPRESS_AFTER_DAYS = 7
 _SENSORS_A_COPY = 64
+_DAY = timedelta(days=1)
 
 _ADVANCE = """
 WITH due AS (
@@ -69,12 +71,14 @@ class RetentionReport:
     """What a run let go.
 
     Attributes:
+        sealed: hours sealed before their rows may go.
         frozen: tenants whose roll-ups are frozen up to a later day now.
         dropped: partitions dropped whole.
         erased: rows deleted one sensor and day at a time.
         compressed: chunks turned into columns.
     """
 
+    sealed: int = 0
     frozen: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     erased: int = 0
@@ -137,8 +141,22 @@ async def _freeze(connection: Connection, engine: Engine, report: RetentionRepor
     if engine is Engine.TIMESCALE and not await _keep(connection, befores):
         return  # a long statement would look in the wrong place; the next run will do
     for tenant_id, to_at in befores.items():
+        report.sealed += await _seal(connection, tenant_id, to_at)
         await connection.execute(_FREEZE, (tenant_id, to_at))
         report.frozen.append(tenant_id)
+
+
+async def _seal(connection: Connection, tenant_id: str, to_at: datetime) -> int:
+    """Seal the hours whose rows are to go, a day at a time: the database lets none go unsealed (migration 0025)."""
+    sealed = 0
+    for from_at, before in await _parts(connection, _PARTS_TO_FREEZE, tenant_id, to_at):
+        day = from_at
+        while day < before:
+            values = (tenant_id, day, min(day + _DAY, before))
+            row = await (await connection.execute("SELECT weir.seal_hours(%s, %s, %s, true)", values)).fetchone()
+            sealed += row[0] if row else 0
+            day += _DAY
+    return sealed
 
 
 async def _keep(connection: Connection, befores: dict[str, datetime]) -> bool:
