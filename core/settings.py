@@ -97,6 +97,17 @@ class Settings(BaseSettings):
     worker_stall_s: float = Field(
         60.0, ge=1, description="seconds that records may wait while nothing moves before a worker starts again"
     )
+    scan_preview_seconds: float = Field(30.0, gt=0, description="longest preview of a scan, by the clock")
+    scan_process_seconds: float = Field(900.0, gt=0, description="longest processing of a scan, by the clock")
+    scan_memory_mib: int = Field(3_072, ge=256, description="memory that the processing of one scan may hold")
+    scan_niceness: int = Field(5, ge=0, le=19, description="how far processing gives way to everything else")
+    scan_previews_per_process: int = Field(
+        200, ge=1, description="previews computed in one process before a new one takes over"
+    )
+    scan_previews_kept_mib: int = Field(
+        512, ge=0, description="memory of one job worker for maps of scans between their previews"
+    )
+
     worker_id: str = Field("", description="stable name of this worker; empty: made from host and process")
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: str = Field("json", pattern="^(json|console)$", description="json or console")

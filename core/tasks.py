@@ -26,6 +26,7 @@ class Queue(StrEnum):
     MAINTENANCE = "maintenance"
     MESSAGES = "messages"
     BILLING = "billing"
+    SCANS = "scans"
 
 
 class TaskName(StrEnum):
@@ -44,6 +45,9 @@ class TaskName(StrEnum):
     RECONCILE_USAGE = "reconcile_usage"
     RECONCILE_RECENT_USAGE = "reconcile_recent_usage"
     PROVE_USAGE = "prove_usage"
+    PREVIEW_SCAN = "scans.preview"
+    PROCESS_SCAN = "scans.process"
+    LOOK_AFTER_SCANS = "look_after_scans"
 
 
 _QUEUES = {
@@ -54,6 +58,8 @@ _QUEUES = {
     TaskName.RECONCILE_USAGE: Queue.BILLING,
     TaskName.RECONCILE_RECENT_USAGE: Queue.BILLING,
     TaskName.PROVE_USAGE: Queue.BILLING,
+    TaskName.PREVIEW_SCAN: Queue.SCANS,
+    TaskName.PROCESS_SCAN: Queue.SCANS,
 }
 
 

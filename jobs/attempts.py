@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -94,6 +94,7 @@ class AttemptLog:
         pool: of the writer role.
         strategies: by task name.
         scheduled: names of the tasks whose failures raise alarms.
+        given_up: what is called when no attempt follows, by task name; gets the error and the job's arguments.
         clock: epoch milliseconds.
         secrets: values that no error text may show.
     """
@@ -103,6 +104,7 @@ class AttemptLog:
     scheduled: Collection[str]
     clock: Callable[[], int]
     secrets: Collection[str] = field(default=(), repr=False)
+    given_up: Mapping[str, Callable[..., Awaitable[None]]] = field(default_factory=dict)
 
     async def __call__(self, call_next: AsyncCallNext, context: JobContext, worker: Worker) -> object:
         """Run one attempt."""
@@ -116,9 +118,20 @@ class AttemptLog:
         except BaseException as error:
             next_at = self.strategies[job.task_name].next_at(error, job)
             await self._end(job, "retried" if next_at else "failed", error, next_at)
+            if next_at is None:
+                await self._give_up(job, error)
             raise AttemptFailed(next_at) from error
         await self._end(job, "succeeded", None, None)
         return result
+
+    async def _give_up(self, job: Job, error: BaseException) -> None:
+        if job.task_name not in self.given_up:
+            return
+        try:
+            await self.given_up[job.task_name](error, **job.task_kwargs)
+        except (psycopg.Error, PoolTimeout) as exc:
+            # Whoever looks after what the job was for will find it without a job.
+            _log.warning("job_failure_not_told", job_id=job.id, task=job.task_name, error=type(exc).__name__)
 
     async def _begin(self, job: Job) -> None:
         async with self.pool.connection() as connection:

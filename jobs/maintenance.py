@@ -34,7 +34,7 @@ _LIVE_KEPT = timedelta(hours=24)
 _LIVE_EVENTS_KEPT = 100_000
 _FAILED_JOBS_KEPT = timedelta(days=30)
 # Successes of the frequent tasks are noise after an hour: hundreds an hour in these queues.
-_SUCCEEDED_JOBS_KEPT = {Queue.ROLLUPS: timedelta(hours=1), Queue.BILLING: timedelta(hours=1)}
+_SUCCEEDED_JOBS_KEPT = {queue: timedelta(hours=1) for queue in (Queue.ROLLUPS, Queue.BILLING, Queue.SCANS)}
 _OTHER_SUCCEEDED_JOBS_KEPT = timedelta(days=7)
 
 

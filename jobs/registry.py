@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from core.postgres import Pool
 from core.tasks import TaskName
+from jobs.children import Children
+from jobs.kept import Kept
 from jobs.queue import JobQueue
 from jobs.retry import Backoff
 from sinks.timescale.migrate import Engine
@@ -22,6 +24,8 @@ class Resources:
         now_ms: the clock, epoch milliseconds.
         queue: for the tasks that look after the queue itself.
         stalled_after_s: silence after which a worker counts as dead.
+        children: for computations that must not take the worker with them.
+        kept: between jobs, as far as there is room.
     """
 
     pool: Pool
@@ -29,6 +33,8 @@ class Resources:
     now_ms: Callable[[], int]
     queue: JobQueue
     stalled_after_s: float
+    children: Children
+    kept: Kept
 
 
 TaskFunction = Callable[..., Awaitable[None]]
@@ -42,11 +48,13 @@ class Task:
         run: called as `run(resources, **args)`; safe to run twice, even at once (a worker may be thought dead).
         timeout_s: a hanging attempt ends as a failure, so that it frees its slot and its lock.
         backoff: when it is tried again.
+        given_up: called as `given_up(resources, error, **args)` when an attempt failed and none follows.
     """
 
     run: TaskFunction
     timeout_s: float
     backoff: Backoff = field(default_factory=Backoff)
+    given_up: TaskFunction | None = None
 
 
 Tasks = Mapping[TaskName, Task]

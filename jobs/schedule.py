@@ -66,6 +66,12 @@ SCHEDULE = (
         "old refusal counts, closed alarms and dead workers' heartbeats serve nobody",
     ),
     Scheduled(
+        TaskName.LOOK_AFTER_SCANS,
+        "* * * * * */30",
+        Queue.MAINTENANCE,
+        "a scan whose job got lost waits for this, as the job of a killed worker waits for its rescue",
+    ),
+    Scheduled(
         TaskName.TRIM_LIVE_EVENTS,
         "12 * * * *",
         Queue.MAINTENANCE,

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import psycopg
@@ -23,6 +25,8 @@ from core.postgres import Connection, DatabaseRole, explain_connection_error, op
 from core.tasks import Queue
 from jobs.app import build_app, context_of, strategies
 from jobs.attempts import AttemptLog
+from jobs.children import Children
+from jobs.kept import Kept
 from jobs.queue import JobQueue, QueueConnector
 from jobs.registry import Resources, Tasks
 from jobs.retry import Backoff
@@ -54,6 +58,7 @@ class WorkerOptions:
         poll_s: between looks for jobs that became due; new ones announce themselves.
         name: in procrastinate's logs.
         secrets: values that no kept error may show.
+        kept_mib: memory for what jobs leave for the next ones.
     """
 
     url: str = field(repr=False)
@@ -66,6 +71,7 @@ class WorkerOptions:
     name: str = "jobs"
     statement_timeout_ms: int = 30_000
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    kept_mib: int = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +137,13 @@ class JobWorker:
             statement_timeout_ms=options.statement_timeout_ms,
         )
         async with pool, app.open_async():
-            resources = Resources(pool, engine, self.clock, queue, options.stalled_after_s)
+            children, kept = Children(os.environ), Kept(options.kept_mib * 1024 * 1024)
+            resources = Resources(pool, engine, self.clock, queue, options.stalled_after_s, children, kept)
             scheduled = {line.task.value for line in self.schedule}
+            given_up = {
+                name.value: partial(task.given_up, resources) for name, task in self.tasks.items() if task.given_up
+            }
+            log = AttemptLog(pool, retries, scheduled, self.clock, options.secrets, given_up)
             worker = asyncio.create_task(
                 app.run_worker_async(
                     # None, every queue, is the default but not in the type.
@@ -145,11 +156,14 @@ class JobWorker:
                     stalled_worker_timeout=options.stalled_after_s,
                     install_signal_handlers=False,
                     additional_context=context_of(resources),
-                    worker_middleware=[AttemptLog(pool, retries, scheduled, self.clock, options.secrets)],
+                    worker_middleware=[log],
                 )
             )
             _log.info("job_worker_started", queues=options.queues or "all", concurrency=options.concurrency)
-            await self._until_ended(worker, queue, stop)
+            try:
+                await self._until_ended(worker, queue, stop)
+            finally:
+                await children.close()
 
     async def _until_ended(self, worker: asyncio.Task[None], queue: JobQueue, stop: asyncio.Event) -> None:
         """Wait for the worker's end; bring it about when told to stop or when an ending could not be written."""

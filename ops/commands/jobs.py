@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
             float, typer.Option(min=0, help="How long running jobs may go on after SIGTERM; then they are put back.")
         ] = 10.0,
     ) -> None:
-        """Run background jobs: roll-ups, partitions, retention, clean-up, billing."""
+        """Run background jobs: roll-ups, partitions, retention, clean-up, billing, scans."""
         settings = load_settings()
         options = job_options(settings, queues, concurrency, drain_seconds)
         configure_logging(settings.log_level, settings.log_format, role="jobs", worker=options.name)
@@ -45,16 +45,18 @@ def job_options(settings: Settings, queues: str, concurrency: int, drain_s: floa
         Misconfigured: an unknown queue, or no URL where one should be.
     """
     url = settings.database_url.get_secret_value()
+    wanted = _parse_queues(queues)
     return WorkerOptions(
         url=url,
-        queues=_parse_queues(queues),
+        queues=wanted,
         concurrency=concurrency,
         drain_s=drain_s,
         name=settings.worker_id or f"{socket.gethostname()}-{os.getpid()}",
+        # A preview that is due in half a second announces itself to nobody.
+        poll_s=0.5 if wanted is None or Queue.SCANS in wanted else 5.0,
+        kept_mib=settings.scan_previews_kept_mib,
         statement_timeout_ms=settings.database_statement_timeout_ms,
-        secrets=tuple(
-            filter(None, (_password(url), settings.secret_key.get_secret_value(), *_stripe_secrets(settings)))
-        ),
+        secrets=tuple(filter(None, (_password(url), settings.secret_key.get_secret_value(), *_secrets(settings)))),
     )
 
 
@@ -68,8 +70,9 @@ def _parse_queues(text: str) -> tuple[Queue, ...] | None:
     return tuple(Queue(name) for name in dict.fromkeys(names)) or None
 
 
-def _stripe_secrets(settings: Settings) -> tuple[str, str]:
-    return settings.stripe_api_key.get_secret_value(), settings.stripe_webhook_secret.get_secret_value()
+def _secrets(settings: Settings) -> tuple[str, ...]:
+    kept = (settings.stripe_api_key, settings.stripe_webhook_secret, settings.objects_secret_key)
+    return tuple(secret.get_secret_value() for secret in kept)
 
 
 def _password(url: str) -> str:

@@ -23,11 +23,13 @@ from core.logging import configure_logging
 from core.postgres import DatabaseRole, open_pool
 from core.tasks import Queue, TaskName, enqueue
 from jobs.app import build_app, strategies
-from jobs.maintenance import TASKS
+from jobs.children import Children
+from jobs.kept import Kept
 from jobs.queue import QueueConnector
 from jobs.registry import Resources, Task, Tasks
 from jobs.retry import Backoff
 from jobs.schedule import Scheduled
+from jobs.tasks import TASKS
 from jobs.worker import JobWorker, WorkerOptions
 from schemas.errors import Reason, Rejected, Transient
 from tests.integration.servers import Database, wait_until
@@ -179,8 +181,13 @@ def run_task(database: Database, task: TaskName, now_ms: Callable[[], int] = clo
     async def go() -> None:
         connector = QueueConnector(database.writer_url, size=2)
         app, queue = build_app(connector, TASKS, (), strategies(TASKS, now_ms, lambda: 0.0))
+        children = Children(os.environ)
         async with open_pool(database.writer_url, DatabaseRole.WRITER) as pool, app.open_async():
-            await TASKS[task].run(Resources(pool, database.engine, now_ms, queue, stalled_after_s=30.0), **args)
+            resources = Resources(pool, database.engine, now_ms, queue, 30.0, children, Kept(1 << 26))
+            try:
+                await TASKS[task].run(resources, **args)
+            finally:
+                await children.close()
 
     asyncio.run(go())
 

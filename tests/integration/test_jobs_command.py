@@ -46,6 +46,7 @@ def test_a_new_system_does_every_task_at_once_and_without_a_failure(
         "apply_retention",
         "clean_up",
         "ensure_partitions",
+        "look_after_scans",
         "prove_usage",
         "push_usage",
         "reconcile_recent_usage",

@@ -110,7 +110,7 @@ def test_a_scan_goes_from_its_creation_to_a_result_that_is_billed_once(database:
         assert (ended["status"], ended["frames"]["missing"]) == ("receiving", [2, 3])
         assert scene.jobs() == [("scans.preview", scan.scan_id, f"scan:{scan.scan_no}")]
         await scene.add_frames(scan, 2, 2)
-        assert [task for task, *_ in scene.jobs()] == ["scans.preview", "scans.process"]
+        assert [task for task, *_ in scene.jobs()] == ["scans.process"]
 
         scan = await scene.found(scan.scan_id)
         assert (scan.status, scan.all_arrived) == ("queued", True)

@@ -1,0 +1,184 @@
+"""What is computed of a scan, in a child process: a preview of what has come, or the final result and its files.
+
+Both measure with the same code. A final result is made of all records in the order of their `seq`, so neither the order in
+which they came nor what previews did shows in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.child import Document
+from jobs.scans.payloads import Payloads
+from processors.scans.clouds import read_blocks
+from processors.scans.pipeline import ScanMap, measure_scan
+from processors.scans.preview_cloud import preview_ply
+from processors.scans.result import ScanResult
+from schemas.errors import Rejected
+
+Tell = Callable[[float], None]
+
+CLOUD_KINDS: Final = ("ply", "pcd")
+# Longer files are read at the end only: a preview that takes longer than scanning is none.
+_PREVIEW_FILE_BYTES: Final = 64 * 1024 * 1024
+_FRAME_TYPES: Final = ("depth", "points")
+
+
+class Record(msgspec.Struct, array_like=True, frozen=True):
+    """A record of the scan: its row in the index."""
+
+    seq: int
+    type: str
+    key: str
+    sha256: bytes
+
+
+class File(msgspec.Struct, array_like=True, frozen=True):
+    """A complete file of the scan."""
+
+    file_id: str
+    kind: str
+    key: str
+    size: int
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What a computation works on.
+
+    Args:
+        store: settings of the object store.
+        prefix: of keys for what is made.
+        state: what the preview before kept; empty if nothing is left of it.
+        version: of the program.
+    """
+
+    store: dict[str, str]
+    prefix: str
+    records: list[Record]
+    files: list[File]
+    version: str
+    state: bytes = b""
+
+
+class _State(msgspec.Struct, array_like=True):
+    """What a preview keeps for the next: the map, and what is in it."""
+
+    records: dict[int, bytes]
+    files: dict[str, int]
+    scan_map: bytes
+
+
+class Work:
+    """A scan's map, and what was added to it.
+
+    Args:
+        request: what to work on.
+        payloads: where its bytes come from.
+    """
+
+    def __init__(self, request: Request, payloads: Payloads) -> None:
+        self._payloads = payloads
+        self._records = [record for record in request.records if record.type in _FRAME_TYPES]
+        self._files = [file for file in request.files if file.kind in CLOUD_KINDS]
+        self.scan_map, self._known, self.file_points = ScanMap(), dict[int, bytes](), dict[str, int]()
+        self._resume(request.state)
+
+    def add_records(self, tell: Tell = lambda _: None) -> None:
+        """Add those that are not in the map yet, by seq."""
+        new = [record.seq for record in self._records if record.seq not in self._known]
+        for number, seqs in enumerate(_pieces(new)):
+            self._payloads.fetch(seqs)
+            for seq in seqs:
+                self.scan_map.add(seq, self._payloads.frame(seq))
+            tell(min(1.0, (number + 1) * len(seqs) / len(new)))
+        self._known = {record.seq: record.sha256 for record in self._records}
+
+    def add_files(self, largest: int | None = None) -> dict[str, str]:
+        """Add the clouds that are not in the map yet; by file id, why one cannot be read."""
+        refused = {}
+        for file in self._files:
+            if file.file_id in self.file_points or (largest is not None and file.size > largest):
+                continue
+            before = self.scan_map.to_bytes()
+            try:
+                self.file_points[file.file_id] = self.scan_map.add_cloud(self._blocks(file))
+            except Rejected as error:
+                # Half of a torn file must not stay in the map.
+                self.scan_map = ScanMap.from_bytes(before)
+                self.file_points[file.file_id] = 0
+                refused[file.file_id] = str(error)
+        return refused
+
+    def measure(self, *, ended: bool) -> ScanResult:
+        """The measured part of the scan's document."""
+        return measure_scan(self.scan_map, self._payloads.frame, ended=ended)
+
+    def state(self) -> bytes:
+        """For the next preview."""
+        return msgspec.msgpack.encode(_State(self._known, self.file_points, self.scan_map.to_bytes()))
+
+    def _resume(self, state: bytes) -> None:
+        """Go on from what a preview kept, unless one of its records has meanwhile been replaced by other bytes."""
+        if not state:
+            return
+        kept = msgspec.msgpack.decode(state, type=_State)
+        now = {record.seq: record.sha256 for record in self._records}
+        if all(now.get(seq) == sha256 for seq, sha256 in kept.records.items()):
+            self.scan_map = ScanMap.from_bytes(kept.scan_map)
+            self._known, self.file_points = kept.records, kept.files
+
+    def _blocks(self, file: File) -> Iterator[NDArray[np.floating]]:
+        return read_blocks(self._payloads.open(file.key))
+
+
+def preview(document: Document, _tell: Tell) -> Document:
+    """Measure what has come so far, from what is new since the preview before."""
+    request = msgspec.convert(document, Request)
+    with Payloads(request.store, {record.seq: record.key for record in request.records}) as payloads:
+        work = Work(request, payloads)
+        work.add_records()
+        work.add_files(_PREVIEW_FILE_BYTES)
+        result = work.measure(ended=False)
+        cloud = _kept(payloads, request, "preview.ply", preview_ply(work.scan_map, result.placement))
+        return {"document": result.to_document(), "exports": [cloud], "state": work.state()}
+
+
+def _kept(payloads: Payloads, request: Request, name: str, data: bytes) -> Document:
+    """A file made of a result, in the object store."""
+    key, sha256 = payloads.put(f"{request.prefix}/{name}", data)
+    return {"format": name, "size": len(data), "sha256": sha256, "object_key": key}
+
+
+def _pieces(seqs: Sequence[int], size: int = 32) -> Iterable[Sequence[int]]:
+    return (seqs[start : start + size] for start in range(0, len(seqs), size))
+
+
+def process(document: Document, tell: Tell) -> Document:
+    """The final result."""
+    request = msgspec.convert(document, Request)
+    with Payloads(request.store, {record.seq: record.key for record in request.records}) as payloads:
+        work = Work(request, payloads)
+        work.add_records(lambda share: tell(0.4 * share))
+        refused = work.add_files()
+        tell(0.5)
+        result = work.measure(ended=True)
+        tell(0.7)
+        exports: list[Document] = []
+        return {
+            "document": result.to_document() | {"processing": {"version": request.version}},
+            "exports": exports,
+            "verdicts": _verdicts(work, result),
+            "file_points": work.file_points,
+            "file_errors": refused,
+        }
+
+
+def _verdicts(work: Work, result: ScanResult) -> list[tuple[int, bool, str | None, int]]:
+    """Of every depth and points frame: seq, whether it took part, the reason that the document shows, its points."""
+    reasons = {one.seq: one.reason for one in result.frames.rejected}
+    return [(note.seq, note.seq not in reasons, reasons.get(note.seq), note.points) for note in work.scan_map.notes]

@@ -1,0 +1,223 @@
+"""Scans processed by jobs: the same result whatever happens, mishaps that stay with one scan, cancelling, turns."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from core.tasks import TaskName
+from jobs.scans import tasks
+from jobs.tasks import TASKS
+from jobs.worker import WorkerOptions
+from schemas.scan_frames import EndFrame
+from tests.integration import scan_scene
+from tests.integration.job_scene import PATIENCE_S, quick, run_task, running_worker
+from tests.integration.scan_scene import Scans, measured, room
+from tests.integration.servers import Database, Tenant, create_tenant, wait_until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def tenant(database: Database) -> Tenant:
+    return asyncio.run(create_tenant(database))
+
+
+@pytest.fixture
+def scans(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scans:
+    monkeypatch.setenv("WEIR_OBJECTS_URL", str(tmp_path / "objects"))
+    return Scans(database, tmp_path / "objects")
+
+
+@pytest.fixture
+def mishaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that says how scans with so many records go wrong."""
+    monkeypatch.setattr(tasks, "_COMPUTATION", scan_scene.__name__)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+    (tmp_path / "mishaps").mkdir()
+    return tmp_path / "mishaps"
+
+
+def options(database: Database) -> WorkerOptions:
+    return quick(database, concurrency=2)
+
+
+def preview(scans: Scans, tenant: Tenant, scan_id: str) -> None:
+    run_task(scans.database, TaskName.PREVIEW_SCAN, tenant_id=tenant.tenant_id, scan_id=scan_id)
+
+
+def process(scans: Scans, tenant: Tenant, scan_id: str) -> None:
+    run_task(scans.database, TaskName.PROCESS_SCAN, tenant_id=tenant.tenant_id, scan_id=scan_id)
+
+
+def test_records_in_any_order_with_previews_between_give_the_same_result_and_files(
+    scans: Scans, tenant: Tenant
+) -> None:
+    straight, shuffled = room(), list(room())
+    scans.make("straight", tenant.tenant_id)
+    scans.add("straight", straight)
+    process(scans, tenant, "straight")
+    scans.make("shuffled", tenant.tenant_id)
+    for piece in (shuffled[40:60], shuffled[10:40]):
+        scans.add("shuffled", piece, seed=3)
+        preview(scans, tenant, "shuffled")
+        seen = scans.document("shuffled")
+        assert (seen["status"], seen["provisional"]) == ("receiving", True)
+        assert seen["missing_parts"] != []
+        assert list(scans.exports("shuffled")) == ["preview.ply"]
+    scans.add("shuffled", [*shuffled[60:], *shuffled[:10]], seed=4)
+    process(scans, tenant, "shuffled")
+
+    first, second = scans.document("straight"), scans.document("shuffled")
+    assert first["status"] == "completed"
+    assert first["frames"]["accepted"] == 60
+    assert first["room_dimensions"]["height"] is not None
+    assert measured(first) == measured(second)
+    assert scans.exports("shuffled") == scans.exports("straight")
+
+
+def test_processing_again_changes_nothing(scans: Scans, tenant: Tenant) -> None:
+    scans.make("s", tenant.tenant_id)
+    scans.add("s", room())
+    process(scans, tenant, "s")
+    before, files = scans.document("s"), scans.exports("s")
+    usage = scans.database.query("SELECT meter, quantity FROM usage_hourly ORDER BY 1")
+
+    scans.database.query("SELECT weir.settle_scan(scan_no) FROM weir.scan")
+    process(scans, tenant, "s")
+
+    after = scans.document("s")
+    assert measured(after) == measured(before)
+    assert scans.exports("s") == files
+    assert scans.database.query("SELECT meter, quantity FROM usage_hourly ORDER BY 1") == usage
+    assert [meter for meter, _ in usage] == ["scan_points", "scans"]
+
+
+def test_a_crash_a_hog_and_an_endless_loop_fail_or_stop_alone(
+    scans: Scans, tenant: Tenant, mishaps: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEIR_SCAN_MEMORY_MIB", "400")
+    for records, how in ((10, "crash"), (11, "hoard"), (12, "loop"), (61, "")):
+        scans.make(how or "good", tenant.tenant_id)
+        (mishaps / str(records)).write_text(how)
+        scans.add(how or "good", [*room()[: records - 1], EndFrame(seq=records - 1, frames=records - 1)])
+
+    with running_worker(options(scans.database), TASKS):
+        wait_until(lambda: scans.document("loop")["progress"] == 30, PATIENCE_S)
+        assert scans.status("loop") == "processing"
+        scans.as_tenant(tenant.tenant_id, "weir_tenant.cancel_scan(%s)", "loop")
+        for scan_id, status in (("good", "completed"), ("crash", "failed"), ("hoard", "failed")):
+            wait_for_status(scans, scan_id, status)
+        wait_until(lambda: not running_jobs(scans.database), PATIENCE_S)
+
+    assert scans.document("crash")["error"] == "processing failed: it crashed (signal SIGSEGV)"
+    assert scans.document("hoard")["error"] == "processing failed: it needed more than 400 MiB of memory"
+    assert scans.status("loop") == "cancelled"
+    assert attempts(scans.database) == {"crash": ["retried", "retried", "failed"], "good": ["succeeded"],
+        "hoard": ["retried", "retried", "failed"], "loop": ["succeeded"]}  # fmt: skip
+    assert scans.document("crash")["frames"]["received"] == 9
+
+    (mishaps / "10").unlink()
+    scans.as_tenant(tenant.tenant_id, "weir_tenant.retry_scan(%s)", "crash")
+    process(scans, tenant, "crash")
+    assert scans.document("crash")["error"] is None
+    assert scans.status("crash") == "completed"
+
+
+def wait_for_status(scans: Scans, scan_id: str, status: str) -> None:
+    wait_until(lambda: scans.status(scan_id) == status, PATIENCE_S, f"{scan_id} {status}")
+
+
+def running_jobs(database: Database) -> int:
+    return int(database.query("SELECT count(*) FROM jobs WHERE status IN ('todo', 'doing') AND queue = 'scans'")[0][0])
+
+
+def attempts(database: Database) -> dict[str, list[str]]:
+    """Outcomes of the attempts to process each scan."""
+    rows = database.query(
+        "SELECT j.args ->> 'scan_id', array_agg(a.outcome ORDER BY a.attempt) FROM weir.job_attempt a"
+        " JOIN weir_jobs.procrastinate_jobs j ON j.id = a.job_id WHERE a.task = 'scans.process' GROUP BY 1"
+    )
+    return dict(rows)
+
+
+def test_a_tenant_with_many_scans_delays_another_by_one_job(scans: Scans, tenant: Tenant) -> None:
+    other = asyncio.run(create_tenant(scans.database, name="other"))
+    for number in range(20):
+        scans.make(f"many-{number:02}", tenant.tenant_id)
+        scans.add(f"many-{number:02}", [EndFrame(seq=0, frames=0)])
+    for scan_id, priority in (("urgent", 9), ("late", 0)):
+        scans.make(scan_id, tenant.tenant_id, priority=priority)
+        scans.add(scan_id, [EndFrame(seq=0, frames=0)])
+    for scan_id in ("one", "two"):
+        scans.make(scan_id, other.tenant_id)
+        scans.add(scan_id, [EndFrame(seq=0, frames=0)])
+
+    assert turns(scans)[:6] == ["many-00", "urgent", "one", "many-01", "two", "many-02"]
+    assert turns(scans)[-1] == "late"
+    assert scans.as_tenant(other.tenant_id, '"position" FROM weir_tenant.scan_queue_position(%s)', "two") == 5
+    assert scans.as_tenant(other.tenant_id, '"position" FROM weir_tenant.scan_queue_position(%s)', "late") is None
+
+
+def turns(scans: Scans) -> list[str]:
+    """In which order waiting scans are processed."""
+    rows = scans.database.query(
+        "SELECT args ->> 'scan_id' FROM weir_jobs.procrastinate_jobs WHERE status = 'todo' ORDER BY priority DESC, id"
+    )
+    return [str(scan_id) for (scan_id,) in rows]
+
+
+def test_nobody_waits_for_ever_behind_a_tenant_that_keeps_coming(scans: Scans, tenant: Tenant) -> None:
+    other = asyncio.run(create_tenant(scans.database, name="other"))
+    for number in range(5):
+        scans.make(f"waiting-{number}", tenant.tenant_id)
+        scans.add(f"waiting-{number}", [EndFrame(seq=0, frames=0)])
+    served = []
+    for number in range(12):
+        scans.make(f"new-{number}", other.tenant_id)
+        scans.add(f"new-{number}", [EndFrame(seq=0, frames=0)])
+        served.append(turns(scans)[0])
+        scans.database.query("DELETE FROM weir_jobs.procrastinate_jobs WHERE args ->> 'scan_id' = %s", served[-1])
+
+    assert [scan_id for scan_id in served if scan_id.startswith("waiting")] == [f"waiting-{n}" for n in range(5)]
+
+
+def test_a_queue_position_comes_with_an_estimate_from_what_others_took(scans: Scans, tenant: Tenant) -> None:
+    for number in range(3):
+        scans.make(f"s{number}", tenant.tenant_id)
+        scans.add(f"s{number}", [EndFrame(seq=0, frames=0)])
+    scans.database.query(
+        "INSERT INTO weir.job_attempt (job_id, attempt, task, queue, started_at, ended_at, outcome)"
+        " VALUES (99, 1, 'scans.process', 'scans', now() - interval '4 s', now(), 'succeeded')"
+    )
+
+    def seen(scan_id: str) -> tuple[int, float]:
+        columns = 'jsonb_build_array("position", estimate_s) FROM weir_tenant.scan_queue_position(%s)'
+        position, estimate_s = scans.as_tenant(tenant.tenant_id, columns, scan_id)
+        return position, estimate_s
+
+    assert seen("s2") == (3, 16.0)  # what is running now, two others and itself, 4 s each
+    scans.database.query("UPDATE weir_jobs.procrastinate_jobs SET status = 'doing' WHERE args ->> 'scan_id' = 's0'")
+    scans.database.query("UPDATE weir.scan SET status = 'processing', progress = 75 WHERE scan_id = 's0'")
+    assert seen("s0") == (0, 1.0)  # a quarter of 4 s
+    assert seen("s2") == (2, 12.0)
+
+
+def test_a_scan_whose_job_was_lost_gets_it_again_and_one_that_took_its_workers_down_fails(
+    scans: Scans, tenant: Tenant
+) -> None:
+    for scan_id in ("lost", "deadly", "waiting"):
+        scans.make(scan_id, tenant.tenant_id)
+        scans.add(scan_id, [EndFrame(seq=0, frames=0)])
+    scans.database.query("DELETE FROM weir_jobs.procrastinate_jobs WHERE args ->> 'scan_id' = 'lost'")
+    scans.database.query(
+        "UPDATE weir_jobs.procrastinate_jobs SET status = 'failed' WHERE args ->> 'scan_id' = 'deadly'"
+    )
+
+    run_task(scans.database, TaskName.LOOK_AFTER_SCANS)
+
+    assert sorted(turns(scans)) == ["lost", "waiting"]
+    assert (scans.status("lost"), scans.status("waiting")) == ("queued", "queued")
+    assert scans.document("deadly")["error"] == "processing failed: it was interrupted too often"
