@@ -12,9 +12,9 @@ from jobs.scans import tasks
 from jobs.tasks import TASKS
 from jobs.worker import WorkerOptions
 from schemas.scan_frames import EndFrame
-from tests.integration import scan_scene
+from tests.integration import scan_job_scene
 from tests.integration.job_scene import PATIENCE_S, quick, run_task, running_worker
-from tests.integration.scan_scene import Scans, measured, room
+from tests.integration.scan_job_scene import Scans, measured, room
 from tests.integration.servers import Database, Tenant, create_tenant, wait_until
 
 pytestmark = pytest.mark.integration
@@ -34,7 +34,7 @@ def scans(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def mishaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that says how scans with so many records go wrong."""
-    monkeypatch.setattr(tasks, "_COMPUTATION", scan_scene.__name__)
+    monkeypatch.setattr(tasks, "_COMPUTATION", scan_job_scene.__name__)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
     (tmp_path / "mishaps").mkdir()
     return tmp_path / "mishaps"
