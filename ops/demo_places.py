@@ -1,4 +1,4 @@
-"""Where simulated devices stand: a kitchen per tenant with its fridges, freezers and store room, one device in each.
+"""Where simulated devices stand: a kitchen per tenant with its fridges, freezers and store room, a device in each and its rules.
 
 Made once under ids that follow from the tenant's; what people rename, move or archive afterwards stays as they left it.
 """
@@ -12,6 +12,7 @@ from typing import Final
 from accounts.place_fields import Attributes, Site, Unit
 from accounts.places import find_site, find_unit, record_site, record_unit
 from core.postgres import Connection
+from ops.demo_rules import Stand, record_rules
 from ops.simulator.units import KITCHEN, SENSOR_UNITS, SENSORS, Kind
 
 # As far ahead of UTC (in winter) as the simulator takes the tenants' clocks to be.
@@ -59,6 +60,8 @@ async def furnish(connection: Connection, kitchen: Kitchen) -> None:
                 await record_unit(connection, kitchen.unit_id(position), 1, _unit(position, kitchen.site_id))
         for position, device_id in enumerate(kitchen.device_ids):
             await _settle(connection, kitchen, position, device_id)
+            name = _unit(position, kitchen.site_id).name
+            await record_rules(connection, Stand(kitchen.unit_id(position), name, device_id))
 
 
 def _unit(position: int, site_id: str) -> Unit:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 
 from ops.demo_places import Kitchen, furnish
-from tests.integration.api_scene import new_tenant
+from tests.integration.api_scene import api_settings, client, new_tenant, serving
+from tests.integration.people_scene import send
 from tests.integration.servers import Database, Tenant
 
 pytestmark = pytest.mark.integration
@@ -19,6 +21,12 @@ SELECT u.name, s.name, s.unit, a.effective_from < '2011-01-01', a.effective_to I
 FROM sensors s JOIN units u USING (unit_id) JOIN sensor_assignments a USING (sensor_id)
 WHERE s.tenant_id = %s ORDER BY u.unit_id, s.name
 """
+
+
+@pytest.fixture
+def url(database: Database) -> Iterator[str]:
+    with serving(api_settings(database.reader_url)) as url:
+        yield url
 
 
 def start(database: Database, tenant: Tenant, devices: int) -> None:
@@ -85,3 +93,35 @@ def test_what_people_changed_stays_as_they_left_it(database: Database) -> None:
     assert database.query("SELECT name, site_id, archived_at IS NULL FROM units WHERE unit_id = %s", unit_id) == [
         ("Renamed", None, False)
     ]
+
+
+RULES = """
+SELECT v.document ->> 'name', s.name, v.effective_from < now() - interval '25 hours'
+FROM weir.rule r JOIN weir.rule_version v USING (rule_no)
+JOIN weir.sensor s ON s.sensor_id = v.document -> 'applies_to' ->> 'sensor_id' AND s.tenant_id = r.tenant_id
+WHERE r.tenant_id = %s ORDER BY r.rule_id, v.version
+"""
+
+
+def test_each_device_has_rules_about_its_own_sensors_and_a_deleted_one_stays_deleted(
+    database: Database, url: str
+) -> None:
+    tenant = new_tenant(database, devices=2)
+    start(database, tenant, 1)
+    first = [("Walk-in fridge: too warm", "air", True), ("Walk-in fridge: battery low", "battery", True)]
+    assert database.query(RULES, tenant.tenant_id) == first
+    with client(url, tenant.api_key) as api:
+        rules = {rule["name"]: rule for rule in api.walk("/v1/rules")}
+        for rule in rules.values():
+            written = {name: rule[name] for name in ("name", "severity", "applies_to", "condition")}
+            # What the API takes without a warning is a rule that people could have written themselves.
+            assert send(api, "PATCH", f"/v1/rules/{rule['rule_id']}", written, 200)["warnings"] == []
+        send(api, "DELETE", f"/v1/rules/{rules['Walk-in fridge: battery low']['rule_id']}", None, 204)
+
+        start(database, tenant, 2)
+
+        assert sorted(rule["name"] for rule in api.walk("/v1/rules")) == [
+            "Freezer: battery low",
+            "Freezer: too warm",
+            "Walk-in fridge: too warm",
+        ]
