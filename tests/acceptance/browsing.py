@@ -18,6 +18,7 @@ CHROMIUM = next(
 )
 NEEDS_CHROMIUM = "needs Chromium on the PATH (Debian, Ubuntu: apt install chromium)"
 PATIENCE_MS = 60_000
+PATIENCE_S = PATIENCE_MS / 1000
 WIDE: Final[ViewportSize] = {"width": 1280, "height": 900}
 NARROW: Final[ViewportSize] = {"width": 390, "height": 844}
 _ACCESSIBLE = (Path(__file__).parent / "accessible.js").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ops.embedded.lifeline import wait_until
 PROJECT = Path(__file__).parents[2]
 READY_S = 90.0
 STOP_S = 20.0
+_PATIENCE_S = 60.0
 
 
 def weir(*words: str, env_file: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -114,6 +116,10 @@ class Running:
         """The API's answer to a body of the demo tenant."""
         return self._call(path, self.connection["api_key"], json.dumps(body).encode())
 
+    def patch(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        """The API's answer to a change by the demo tenant."""
+        return self._call(path, self.connection["api_key"], json.dumps(body).encode(), "PATCH")
+
     def publish(self, *readings: tuple[str, str, float], device: str | None = None) -> int:
         """Readings (sensor, at, value) through the API, of the demo device or another's credential; the status it answered."""
         body = {"readings": [{"sensor": sensor, "at": at, "value": value} for sensor, at, value in readings]}
@@ -129,9 +135,9 @@ class Running:
         path = f"/v1/sensors/{ids[0]}/readings?resolution=raw&start={day}T00:00:00.000Z&end={day}T23:59:00.000Z"
         return [item["value"] for item in self.get(path)[1]["items"]]
 
-    def _call(self, path: str, token: str, body: bytes | None) -> tuple[int, Any]:
+    def _call(self, path: str, token: str, body: bytes | None, method: str | None = None) -> tuple[int, Any]:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers)
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 - our own API over http
                 return response.status, json.loads(response.read())
@@ -160,3 +166,31 @@ def _command_line(pid: int) -> str:
 def still_running(tree: dict[int, str]) -> dict[int, str]:
     """Those processes of a tree that are there now; a zombie has no command line."""
     return {pid: line for pid, line in tree.items() if line and _command_line(pid) == line}
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def sensor_id(system: Running, name: str, value: float = 4.0) -> str:
+    """A sensor of the demo device, which has just sent a value."""
+    assert wait_until(lambda: system.publish((name, now(), value)) == 202, _PATIENCE_S)
+
+    def ids() -> list[str]:
+        return [item["sensor_id"] for item in system.get("/v1/sensors")[1]["items"] if item["name"] == name]
+
+    assert wait_until(lambda: bool(ids()), _PATIENCE_S)
+    return ids()[0]
+
+
+def rule(system: Running, sensor: str, name: str, above: float) -> str:
+    """A rule that fires at the first reading above a value."""
+    document = {
+        "name": name,
+        "applies_to": {"sensor_id": sensor},
+        "severity": "critical",
+        "condition": {"type": "threshold", "above": above},
+    }
+    status, answer = system.post("/v1/rules", document)
+    assert status == 201, answer
+    return str(answer["rule_id"])

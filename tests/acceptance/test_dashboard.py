@@ -6,17 +6,14 @@ Every test ends with a look at what the browser complained about: no error on th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import expect
 
 from ops.embedded.lifeline import ON_LINUX, wait_until
-from ops.embedded.ports import pick_port
-from tests.acceptance.browsing import CHROMIUM, NARROW, NEEDS_CHROMIUM, PATIENCE_MS, WIDE, Visit, until
-from tests.acceptance.running import Running
+from tests.acceptance.browsing import CHROMIUM, NARROW, NEEDS_CHROMIUM, PATIENCE_S, WIDE, Visit, until
+from tests.acceptance.running import Running, now, rule, sensor_id
 
 pytestmark = [
     pytest.mark.integration,
@@ -24,7 +21,6 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason=NEEDS_CHROMIUM),
 ]
 
-PATIENCE_S = PATIENCE_MS / 1000
 PAGES = {
     "#/": "Overview",
     "#/alerts?status=all": "Alerts",
@@ -36,66 +32,6 @@ PAGES = {
     "#/usage": "Usage",
     "#/access": "Access",
 }
-
-
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One system for all tests of this file; each leaves it running and ready."""
-    folder = tmp_path_factory.mktemp("dashboard")
-    running = Running(folder / "data", pick_port(), folder / "log")
-    running.start("--no-demo").wait_until_ready()
-    yield running
-    running.end()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def visit(system: Running, browser: Browser) -> Iterator[Callable[..., Visit]]:
-    """Opens the dashboard; when the test is over nothing may have been wrong."""
-    begun: list[Visit] = []
-
-    def begin(**options: Any) -> Visit:
-        begun.append(Visit.begin(browser, system.connection, **options))
-        return begun[-1]
-
-    yield begin
-    for each in begun:
-        each.end()
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def sensor_id(system: Running, name: str, value: float = 4.0) -> str:
-    """A sensor of the demo device, which has just sent a value."""
-    assert wait_until(lambda: system.publish((name, now(), value)) == 202, PATIENCE_S)
-
-    def ids() -> list[str]:
-        return [item["sensor_id"] for item in system.get("/v1/sensors")[1]["items"] if item["name"] == name]
-
-    assert wait_until(lambda: bool(ids()), PATIENCE_S)
-    return ids()[0]
-
-
-def rule(system: Running, sensor: str, name: str, above: float) -> str:
-    """A rule that fires at the first reading above a value."""
-    document = {
-        "name": name,
-        "applies_to": {"sensor_id": sensor},
-        "severity": "critical",
-        "condition": {"type": "threshold", "above": above},
-    }
-    status, answer = system.post("/v1/rules", document)
-    assert status == 201, answer
-    return str(answer["rule_id"])
 
 
 def test_a_wrong_key_is_told_at_the_field_and_the_right_one_lets_in(visit: Callable[..., Visit]) -> None:

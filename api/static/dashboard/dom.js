@@ -83,6 +83,9 @@ export function cell(label, content, kind = null) {
   return h("td", { "data-label": label, class: kind }, content);
 }
 
+/** For those who may look at a page but not change what it shows. */
+export const readOnly = (session, what) => h("p", { class: "muted small" }, `${session.me.role ? `Your role, ${session.me.role},` : "This API key"} may look at ${what}, not change them.`);
+
 export const loading = () => h("p", { class: "empty", role: "status" }, "Loading…");
 
 /** What went wrong, and another try. */
@@ -93,15 +96,29 @@ export function failure(error, again) {
 }
 
 /** Asks before something that cannot be undone; resolves to whether it was confirmed. */
-export function confirmed(title, text, verb) {
+export async function confirmed(title, text, verb) {
+  return (await answered(title, h("p", {}, text), verb, "danger")) !== null;
+}
+
+/** Asks for a text, with the one that there is; resolves to the new one, null if there is none. */
+export async function asked(title, label, value, verb) {
+  const control = h("input", { value, required: true, maxlength: 128, autocomplete: "off" });
+  const answer = await answered(title, field(label, control), verb, "primary");
+  const text = control.value.trim();
+  return answer === null || !text || text === value ? null : text;
+}
+
+/** A dialog that resolves to null if it is left in any other way than by its verb. */
+function answered(title, content, verb, kind) {
   return new Promise((resolve) => {
-    const dialog = h("dialog", { "aria-labelledby": "confirm-title" },
+    const dialog = h("dialog", { "aria-labelledby": "dialog-title" },
       h("form", { method: "dialog", class: "stack" },
-        h("h2", { id: "confirm-title" }, title), h("p", {}, text),
+        h("h2", { id: "dialog-title" }, title), content,
         h("div", { class: "row" }, h("span", { class: "grow" }),
-          h("button", { value: "no" }, "Cancel"), h("button", { value: "yes", class: "danger" }, verb))));
+          // Enter in a field takes the first button that submits: that is the verb, and Cancel submits nothing.
+          h("button", { type: "button", onclick: () => dialog.close("") }, "Cancel"), h("button", { value: "yes", class: kind }, verb))));
     dialog.addEventListener("close", () => {
-      resolve(dialog.returnValue === "yes");
+      resolve(dialog.returnValue === "yes" ? true : null);
       dialog.remove();
     });
     document.body.append(dialog);

@@ -38,7 +38,7 @@ export function acknowledged(alert) {
   return alert.acknowledged_at ? badge("ok", "seen", "Acknowledged") : h("span", { class: "muted small" }, "Not acknowledged");
 }
 
-/** A table of alerts. `acknowledge(alert, button)` makes a button for those that wait for somebody. */
+/** A table of alerts. `acknowledge(alert, button)` makes a button for those that wait for somebody; without it there is none. */
 export function alertTable(caption, alerts, feed, acknowledge = null) {
   const columns = ["Severity", "Alert", "Status", "Started", "Lasted", "Peak", "Handled", ...(acknowledge ? [""] : [])]
     .map((name) => ({ name, number: name === "Peak" }));

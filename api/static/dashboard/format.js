@@ -11,6 +11,7 @@ export const SEVERITIES = ["critical", "major", "minor", "warning", "info"];
 
 const dayAndTime = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hour12: false });
 const withYear = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false, timeZoneName: "short" });
+const wholeDay = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 const whole = new Intl.NumberFormat();
 
@@ -55,6 +56,9 @@ export const fullTime = (at) => withYear.format(Date.parse(at));
 export function moment(at) {
   return at ? h("time", { datetime: at, title: fullTime(at) }, dayAndTime.format(Date.parse(at))) : "–";
 }
+
+/** The day of a moment that may be years away. */
+export const day = (at) => h("time", { datetime: at, title: fullTime(at) }, wholeDay.format(Date.parse(at)));
 
 export function badge(tone, shape, text) {
   return h("span", { class: "badge", "data-tone": tone }, shape ? icon(shape) : null, text);

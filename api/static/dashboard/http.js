@@ -62,6 +62,8 @@ export class Api {
     try {
       return await exchange(method, path, { ...options, token });
     } catch (error) {
+      // What was allowed when the page was drawn is not any more.
+      if (error.code === "missing_permission") this.session.dispatchEvent(new Event("refused"));
       if (error.status !== 401) throw error;
       const renewed = await this.session.renewed(token);
       if (!renewed) throw error;

@@ -24,7 +24,7 @@ const VIEWS = [
   [/^\/rules$/, rules], [/^\/rules\/([^/]+)$/, ruleEditor], [/^\/quality$/, quality], [/^\/places$/, places], [/^\/devices$/, devices],
   [/^\/usage$/, usage], [/^\/access$/, access],
 ];
-const NAV = [["/", "Overview"], ["/alerts", "Alerts"], ["/rules", "Rules"], ["/quality", "Data quality"], ["/places", "Places"], ["/devices", "Devices"], ["/usage", "Usage"], ["/access", "Access"]];
+const NAV = [["/", "Overview"], ["/alerts", "Alerts"], ["/rules", "Rules"], ["/quality", "Data quality"], ["/places", "Places"], ["/devices", "Devices"], ["/usage", "Usage", "billing:read"], ["/access", "Access"]];
 
 const main = document.getElementById("main");
 const session = new Session();
@@ -70,7 +70,7 @@ function bar() {
   nameTheme(theme);
   fill(document.getElementById("bar"), h("div", { class: "bar" },
     h("a", { class: "brand", href: "#/" }, icon("brand"), "Weir"),
-    feed ? h("nav", { class: "nav", "aria-label": "Pages" }, NAV.map(([to, name]) => h("a", { href: `#${to}`, data: { to } }, name,
+    feed ? h("nav", { class: "nav", "aria-label": "Pages" }, NAV.filter(([, , needed]) => !needed || session.may(needed)).map(([to, name]) => h("a", { href: `#${to}`, data: { to } }, name,
       to === "/alerts" ? h("span", { class: "count", id: "alert-count", hidden: true }) : null))) : h("span", { class: "grow" }),
     h("div", { class: "tools" },
       feed ? h("span", { class: "link-state", id: "link", role: "status" }) : null, theme,
@@ -154,6 +154,7 @@ async function enter() {
   live.addEventListener("ended", async () => (await session.renewed(live.credential)) && live.start());
   fill(main, h("p", { class: "empty", role: "status" }, "Loading…"));
   try {
+    session.learn(await api.get("v1/auth/me"));
     await starting.start();
   } catch (error) {
     starting.stop();
@@ -173,6 +174,17 @@ async function enter() {
   show();
 }
 
+/** A role or a key's scopes were changed while the page was open. */
+async function relearn() {
+  const me = await api.get("v1/auth/me").catch(() => null);
+  if (!me || !feed || !session.learn(me)) return;
+  bar();
+  showLink();
+  showAlerts();
+  show();
+  announce("What you may do has changed.", true);
+}
+
 function leave(reason) {
   feed?.stop();
   feed = null;
@@ -183,6 +195,7 @@ function leave(reason) {
 }
 
 session.addEventListener("change", (event) => (session.isSignedIn ? enter() : leave(event.detail)));
+session.addEventListener("refused", relearn);
 addEventListener("hashchange", () => feed && show());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dispatchEvent(new Event("weir-theme")));
 document.getElementById("skip").addEventListener("click", (event) => {

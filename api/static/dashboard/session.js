@@ -4,12 +4,29 @@ import { exchange } from "./http.js";
 
 const SESSION = "dashboard/session";
 const EARLY_MS = 60_000;
+const INVITATION = "weir_invite_";
 
 export class Session extends EventTarget {
   #token = null;
   #endsMs = Infinity;
   #renewable = false;
   #renewing = null;
+  #rights = new Set();
+  /** Who it is, as the server says: `subject_id`, and of a person `email`, `name`, `role`. */
+  me = {};
+
+  /** Takes what the server says about who is signed in; true if that changes what they may do. */
+  learn(me) {
+    const before = this.#rights;
+    this.me = me;
+    this.#rights = new Set(me.permissions);
+    return before.size !== this.#rights.size || me.permissions.some((each) => !before.has(each));
+  }
+
+  /** Whether whoever is signed in may do something. Only the server decides; the page leaves out what it would refuse. */
+  may(permission) {
+    return this.#rights.has(permission);
+  }
 
   get isSignedIn() {
     return this.#token !== null;
@@ -57,6 +74,19 @@ export class Session extends EventTarget {
     return null;
   }
 
+  /** Makes a user of an invitation, or sets a forgotten password; both codes come by message and work once. */
+  async redeem(code, password) {
+    if (!code.startsWith(INVITATION)) {
+      await exchange("POST", "v1/auth/password-reset/confirm", { body: { token: code, password } });
+      return;
+    }
+    const { access_token: token } = await exchange("POST", "v1/auth/invitations/accept", { body: { token: code, password } });
+    const me = await exchange("GET", "v1/auth/me", { token });
+    // That session's refresh token was in reach of scripts; the page's own is not.
+    await exchange("POST", "v1/auth/logout", { token });
+    await this.signInWithPassword(me.email, password);
+  }
+
   async signOut() {
     if (this.#renewable) await exchange("DELETE", SESSION, { token: this.#token }).catch(() => {});
     this.#end("");
@@ -82,6 +112,8 @@ export class Session extends EventTarget {
   #end(reason) {
     this.#token = null;
     this.#renewable = false;
+    this.me = {};
+    this.#rights = new Set();
     this.dispatchEvent(new CustomEvent("change", { detail: reason }));
   }
 }

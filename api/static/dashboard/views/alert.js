@@ -1,6 +1,6 @@
 // One alert: what happened, what was said about it, how it came to be what it is.
 import { Chart, legend } from "../chart.js";
-import { announce, cell, complain, failure, field, fill, h, loading, table } from "../dom.js";
+import { announce, cell, complain, failure, field, fill, h, loading, readOnly, table } from "../dom.js";
 import { acknowledged, lasted, span } from "../episodes.js";
 import { boundOf, conditionText, duration, moment, quantity, severityBadge, statusBadge } from "../format.js";
 import { readings } from "../history.js";
@@ -9,7 +9,8 @@ import { nowMs } from "../http.js";
 const AROUND_MS = 2 * 3_600_000;
 const VERBS = { acknowledge: "acknowledged it", comment: "commented", assign: "assigned it" };
 
-export function show({ api, feed, signal }, [id]) {
+export function show({ api, feed, session, signal }, [id]) {
+  const mayAct = session.may("alerts:write");
   const node = h("div", { class: "stack" }, h("h1", {}, "Alert"), loading());
   const path = `v1/alerts/${encodeURIComponent(id)}`;
   const chart = new Chart("Readings around the alert", true);
@@ -33,7 +34,7 @@ export function show({ api, feed, signal }, [id]) {
     fill(node, h("div", {}, crumbs, h("h1", {}, feed.ruleName(alert.rule_id)), parts.head),
       h("section", { class: "panel stack", "aria-label": "Readings" }, chart.element, parts.legend),
       h("div", { class: "columns" },
-        h("div", { class: "stack" }, h("section", { class: "panel stack" }, h("h2", {}, "Handling"), parts.act, commentForm(), parts.talk)),
+        h("div", { class: "stack" }, h("section", { class: "panel stack" }, h("h2", {}, "Handling"), parts.act, mayAct ? commentForm() : null, parts.talk)),
         h("section", { class: "panel" }, h("h2", {}, "Facts"), parts.facts)),
       parts.history);
   }
@@ -47,7 +48,7 @@ export function show({ api, feed, signal }, [id]) {
       ["Found", alert.historical ? "later, from late readings" : null], ["Reason", alert.reason], ["Assigned to", alert.assigned_to], ["Acknowledged", alert.acknowledged_at ? [moment(alert.acknowledged_at), " by ", alert.acknowledged_by] : null],
       ["Merged into", alert.merged_into ? h("a", { href: `#/alerts/${encodeURIComponent(alert.merged_into)}` }, "another alert") : null]];
     fill(parts.facts, facts.filter(([, value]) => value).map(([key, value]) => [h("dt", {}, key), h("dd", {}, value)]));
-    fill(parts.act, alert.acknowledged_at || alert.status === "retracted" ? null : acknowledgeForm());
+    fill(parts.act, !mayAct ? readOnly(session, "alerts") : alert.acknowledged_at || alert.status === "retracted" ? null : acknowledgeForm());
     fill(parts.talk, alert.notes.length ? alert.notes.map((note) => h("li", {}, h("p", { class: "small muted" }, note.author, " ", VERBS[note.kind] ?? note.kind, ", ", moment(note.created_at)), note.note ? h("p", {}, note.note) : null)) : h("li", { class: "muted" }, "Nothing was said yet."));
     fill(parts.history, h("h2", {}, "History"), table("Versions of this alert", ["Version", "Recorded", "Status", "Started", "Fired", "Resolved", "Peak", "Why"].map((name) => ({ name })),
       [...history].reverse().map((each) => h("tr", {}, cell("Version", each.version), cell("Recorded", moment(each.updated_at)), cell("Status", statusBadge(each), "bare"), cell("Started", moment(each.started_at)), cell("Fired", moment(each.fired_at)), cell("Resolved", moment(each.resolved_at)), cell("Peak", quantity(each.peak?.value, sensor?.unit)), cell("Why", (each.reason ?? "").replaceAll("_", " "))))));

@@ -6,7 +6,7 @@ import { SEVERITIES, capital } from "../format.js";
 const PAGE = 100;
 const STATUSES = [["open", "Open"], ["firing", "Firing"], ["pending", "Pending"], ["resolved", "Resolved"], ["retracted", "Retracted"], ["all", "All"]];
 
-export function show({ api, feed, signal }, _parts, query) {
+export function show({ api, feed, session, signal }, _parts, query) {
   let status = query.get("status") ?? "open", severity = query.get("severity") ?? "";
   let alerts = [], next = null, asked = 0;
   const list = h("section", { class: "panel flush", "aria-label": "Alerts" }, loading());
@@ -36,7 +36,7 @@ export function show({ api, feed, signal }, _parts, query) {
 
   function draw(isCut = false) {
     const hadFocus = list.contains(document.activeElement) ? document.activeElement.closest("tr")?.dataset.alert : null;
-    fill(list, alerts.length ? alertTable("Alerts", alerts, feed, acknowledge) : h("p", { class: "empty" }, status === "open" ? "No open alerts." : "None."),
+    fill(list, alerts.length ? alertTable("Alerts", alerts, feed, session.may("alerts:write") ? acknowledge : null) : h("p", { class: "empty" }, status === "open" ? "No open alerts." : "None."),
       next ? h("p", { class: "more" }, h("button", { type: "button", onclick: more }, "Show more")) : null,
       isCut ? h("p", { class: "more muted" }, `The newest ${PAGE} of each status are shown; choose one status to see more.`) : null);
     // Redrawing must not lose the place of somebody on the keyboard.

@@ -1,10 +1,11 @@
 // Sites, the units in them, and which sensors stand where.
-import { announce, cell, complain, failure, field, fill, h, select, table } from "../dom.js";
+import { announce, asked, cell, complain, confirmed, failure, field, fill, h, readOnly, select, table } from "../dom.js";
 import { capital, stateBadge } from "../format.js";
 
 const KINDS = ["fridge", "freezer", "cold_room", "freezer_room", "blast_chiller", "display_case", "hot_holding", "vehicle", "room", "other"];
 
-export function show({ api, feed, signal }) {
+export function show({ api, feed, session, signal }) {
+  const mayPlace = session.may("places:write"), mayAssign = session.may("sensors:write");
   const here = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 
   const name = (label, row) => h("th", { scope: "row" }, h("strong", {}, row.name), label ? h("div", { class: "muted small" }, label) : null);
@@ -28,8 +29,8 @@ export function show({ api, feed, signal }) {
 
   function sites() {
     const rows = [...feed.sites.values()].map((site) => h("tr", {}, name(site.timezone, site), cell("State", stateBadge(feed.stateOfAll(sensorsOf("site_id", site.site_id))), "bare"),
-      cell("Units", [...feed.units.values()].filter((unit) => unit.site_id === site.site_id).length, "number")));
-    return rows.length ? table("Sites", [{ name: "Site" }, { name: "State" }, { name: "Units", number: true }], rows) : h("p", { class: "empty" }, "No sites yet.");
+      cell("Units", [...feed.units.values()].filter((unit) => unit.site_id === site.site_id).length, "number"), acts(site, `v1/sites/${encodeURIComponent(site.site_id)}`)));
+    return rows.length ? table("Sites", [{ name: "Site" }, { name: "State" }, { name: "Units", number: true }, ...(mayPlace ? [{ name: "" }] : [])], rows) : h("p", { class: "empty" }, "No sites yet.");
   }
 
   function newSite() {
@@ -40,8 +41,8 @@ export function show({ api, feed, signal }) {
 
   function units() {
     const rows = [...feed.units.values()].map((unit) => h("tr", {}, name(capital((unit.kind ?? "").replaceAll("_", " ")), unit), cell("State", stateBadge(feed.stateOfAll(sensorsOf("unit_id", unit.unit_id))), "bare"),
-      cell("Sensors", sensorsOf("unit_id", unit.unit_id).length, "number"), cell("Site", mover(`Site of ${unit.name}`, siteOptions(), unit.site_id, (to) => api.patch(`v1/units/${encodeURIComponent(unit.unit_id)}`, { site_id: to })))));
-    return rows.length ? table("Units", [{ name: "Unit" }, { name: "State" }, { name: "Sensors", number: true }, { name: "Site" }], rows) : h("p", { class: "empty" }, "No units yet.");
+      cell("Sensors", sensorsOf("unit_id", unit.unit_id).length, "number"), cell("Site", mover(`Site of ${unit.name}`, siteOptions(), unit.site_id, mayPlace, (to) => api.patch(`v1/units/${encodeURIComponent(unit.unit_id)}`, { site_id: to }))), acts(unit, `v1/units/${encodeURIComponent(unit.unit_id)}`)));
+    return rows.length ? table("Units", [{ name: "Unit" }, { name: "State" }, { name: "Sensors", number: true }, { name: "Site" }, ...(mayPlace ? [{ name: "" }] : [])], rows) : h("p", { class: "empty" }, "No units yet.");
   }
 
   function newUnit() {
@@ -54,12 +55,38 @@ export function show({ api, feed, signal }) {
   function sensors() {
     const rows = [...feed.sensors.values()].sort((a, b) => feed.nameOf(a.sensor_id).localeCompare(feed.nameOf(b.sensor_id))).slice(0, 500).map((sensor) => h("tr", {},
       h("th", { scope: "row" }, h("a", { href: `#/sensors/${encodeURIComponent(sensor.sensor_id)}` }, sensor.name), h("div", { class: "muted small" }, feed.devices.get(sensor.device_id)?.name ?? sensor.device_id)),
-      cell("Measures in", sensor.unit), cell("Unit", mover(`Unit of ${feed.nameOf(sensor.sensor_id)}`, unitOptions(), sensor.unit_id, (to) => api.patch(`v1/sensors/${encodeURIComponent(sensor.sensor_id)}`, { unit_id: to })))));
+      cell("Measures in", sensor.unit), cell("Unit", mover(`Unit of ${feed.nameOf(sensor.sensor_id)}`, unitOptions(), sensor.unit_id, mayAssign, (to) => api.patch(`v1/sensors/${encodeURIComponent(sensor.sensor_id)}`, { unit_id: to })))));
     return rows.length ? table("Sensors and their units", ["Sensor", "Measures in", "Unit"].map((each) => ({ name: each })), rows) : h("p", { class: "empty" }, "A device's sensors appear when it first sends readings.");
   }
 
+  /** Buttons that rename a place or take it out of the lists. */
+  function acts(thing, path) {
+    if (!mayPlace) return null;
+    const button = (verb, work) => h("button", { type: "button", class: "small", "aria-label": `${verb} ${thing.name}`, onclick: work }, verb);
+    return cell("", [button("Rename", async () => {
+      const title = await asked(`Rename “${thing.name}”`, "Name", thing.name, "Rename");
+      if (title) await attempt(() => api.patch(path, { name: title }), "Renamed.");
+    }), button("Archive", async () => {
+      const text = "It leaves the lists, and nothing new can be put into it. Its sensors stay in it and rules go on judging them.";
+      if (await confirmed(`Archive “${thing.name}”?`, text, "Archive")) await attempt(() => api.delete(path), "Archived.");
+    })], "actions");
+  }
+
+  async function attempt(work, done) {
+    try {
+      await work();
+      announce(done);
+      // The focus was on a button of a row that is drawn anew.
+      document.activeElement?.blur();
+      await feed.reload();
+    } catch (error) {
+      fill(news, failure(error, null));
+    }
+  }
+
   /** A list of places that moves a thing as soon as another is chosen. */
-  function mover(label, options, value, move) {
+  function mover(label, options, value, isAllowed, move) {
+    if (!isAllowed) return options.find(([key]) => key === (value ?? ""))?.[1] ?? "";
     const chosen = select(options, value ?? "", { "aria-label": label, onchange: async () => {
       chosen.disabled = true;
       try {
@@ -97,6 +124,6 @@ export function show({ api, feed, signal }) {
   const news = h("div", {});
   feed.addEventListener("places", draw, { signal });
   draw();
-  return { title: "Places", node: h("div", { class: "stack" }, h("div", {}, h("h1", {}, "Places"), h("p", { class: "muted" }, "Sites, the units in them, and which sensor stands where. A move holds from now on; what was before stays as it was.")), news,
-    section("Sites", lists.sites, newSite()), section("Units", lists.units, newUnit()), section("Sensors", lists.sensors)) };
+  return { title: "Places", node: h("div", { class: "stack" }, h("div", {}, h("h1", {}, "Places"), h("p", { class: "muted" }, "Sites, the units in them, and which sensor stands where. A move holds from now on; what was before stays as it was."), mayPlace ? null : readOnly(session, "places")), news,
+    section("Sites", lists.sites, mayPlace ? newSite() : null), section("Units", lists.units, mayPlace ? newUnit() : null), section("Sensors", lists.sensors)) };
 }

@@ -1,6 +1,6 @@
 // Making and changing a rule, with what it would have found drawn over stored readings before it is saved.
 import { Chart, legend } from "../chart.js";
-import { announce, choices, complain, failure, field, fill, h, loading, select, table, cell } from "../dom.js";
+import { announce, choices, complain, failure, field, fill, h, loading, readOnly, select, table, cell } from "../dom.js";
 import { lasted, span } from "../episodes.js";
 import { boundOf, count, moment, quantity, severityBadge, statusBadge } from "../format.js";
 import { readings } from "../history.js";
@@ -11,14 +11,14 @@ const FRESH = { name: "", severity: "major", applies_to: { all: true }, conditio
 const DAY_MS = 86_400_000;
 const SPANS = [["1", "1 day"], ["7", "7 days"], ["30", "30 days"]];
 
-export function show({ api, feed, signal, go }, [id]) {
+export function show({ api, feed, session, signal, go }, [id]) {
   const isNew = id === "new";
   const node = h("div", { class: "stack" }, h("h1", {}, isNew ? "New rule" : "Rule"), loading());
 
   async function load() {
     try {
       const rule = isNew ? FRESH : await api.get(`v1/rules/${encodeURIComponent(id)}`, {}, signal);
-      fill(node, new Editor({ api, feed, signal, go }, rule, isNew ? null : id).nodes());
+      fill(node, new Editor({ api, feed, session, signal, go }, rule, isNew ? null : id).nodes());
     } catch (error) {
       if (!signal.aborted) fill(node, h("h1", {}, "Rule"), error.status === 404 ? h("p", { class: "panel empty" }, "There is no such rule. ", h("a", { href: "#/rules" }, "All rules")) : failure(error, load));
     }
@@ -56,10 +56,12 @@ class Editor {
 
   nodes() {
     const modes = choices("Edit as", [["form", "Form"], ["json", "JSON"]], this.#mode, (mode) => this.#turn(mode, modes));
+    const { session } = this.#context;
     const save = h("button", { class: "primary" }, this.#id ? "Save as next version" : "Create rule");
-    const form = h("form", { class: "panel stack", onsubmit: (event) => { event.preventDefault(); this.#save(save); } },
+    const buttons = session.may("rules:write") ? h("div", { class: "row" }, save, h("a", { class: "button", href: "#/rules" }, "Cancel")) : readOnly(session, "rules and try them in the preview");
+    const form = h("form", { class: "panel stack", onsubmit: (event) => { event.preventDefault(); if (session.may("rules:write")) this.#save(save); } },
       h("div", { class: "row" }, h("h2", { class: "grow" }, "Rule"), modes), this.#place, this.#problem,
-      h("div", { class: "row" }, save, h("a", { class: "button", href: "#/rules" }, "Cancel")));
+      buttons);
     return [h("div", {}, h("p", { class: "crumbs" }, h("a", { href: "#/rules" }, "Rules")), h("h1", {}, this.#title)),
       h("div", { class: "halves" }, form, this.#preview.element)];
   }

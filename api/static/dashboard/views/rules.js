@@ -1,8 +1,9 @@
 // The rules of the tenant.
-import { announce, cell, confirmed, failure, fill, h, loading, table } from "../dom.js";
+import { announce, cell, confirmed, failure, fill, h, loading, readOnly, table } from "../dom.js";
 import { conditionText, moment, severityBadge } from "../format.js";
 
-export function show({ api, feed, signal }) {
+export function show({ api, feed, session, signal }) {
+  const mayWrite = session.may("rules:write");
   const list = h("section", { class: "panel flush", "aria-label": "Rules" }, loading());
 
   async function load() {
@@ -16,8 +17,8 @@ export function show({ api, feed, signal }) {
 
   function draw() {
     const rules = [...feed.rules.values()].sort((a, b) => a.name.localeCompare(b.name));
-    fill(list, rules.length ? table("Rules", ["Severity", "Rule", "Applies to", "Changed", ""].map((name) => ({ name })), rules.map(row))
-      : h("p", { class: "empty" }, "No rules yet: nothing raises an alert. ", h("a", { href: "#/rules/new" }, "Create the first one")));
+    fill(list, rules.length ? table("Rules", ["Severity", "Rule", "Applies to", "Changed", ...(mayWrite ? [""] : [])].map((name) => ({ name })), rules.map(row))
+      : h("p", { class: "empty" }, "No rules yet: nothing raises an alert. ", mayWrite ? h("a", { href: "#/rules/new" }, "Create the first one") : null));
   }
 
   function row(rule) {
@@ -26,7 +27,7 @@ export function show({ api, feed, signal }) {
       h("th", { scope: "row" }, h("a", { href: to }, rule.name), h("div", { class: "muted small" }, conditionText(rule.condition), rule.schedule ? " · on a schedule" : ""),
         rule.progress < 1 ? h("div", { class: "small" }, `Judging stored readings: ${Math.floor(rule.progress * 100)} %`) : null),
       cell("Applies to", targetText(rule.applies_to, feed)), cell("Changed", [moment(rule.updated_at), h("span", { class: "muted small" }, ` · version ${rule.version}`)]),
-      cell("", [h("a", { class: "button small", href: to, "aria-label": `Edit ${rule.name}` }, "Edit"), h("button", { type: "button", class: "small danger", "aria-label": `Delete ${rule.name}`, onclick: () => remove(rule) }, "Delete")], "actions"));
+      mayWrite ? cell("", [h("a", { class: "button small", href: to, "aria-label": `Edit ${rule.name}` }, "Edit"), h("button", { type: "button", class: "small danger", "aria-label": `Delete ${rule.name}`, onclick: () => remove(rule) }, "Delete")], "actions") : null);
   }
 
   async function remove(rule) {
@@ -43,7 +44,8 @@ export function show({ api, feed, signal }) {
 
   load();
   return { title: "Rules", node: h("div", { class: "stack" },
-    h("div", { class: "head" }, h("div", {}, h("h1", {}, "Rules"), h("p", { class: "muted" }, "What a sensor must not do, and how bad it is if it does.")), h("a", { class: "button primary", href: "#/rules/new" }, "New rule")), list) };
+    h("div", { class: "head" }, h("div", {}, h("h1", {}, "Rules"), h("p", { class: "muted" }, "What a sensor must not do, and how bad it is if it does."), mayWrite ? null : readOnly(session, "rules")),
+      mayWrite ? h("a", { class: "button primary", href: "#/rules/new" }, "New rule") : null), list) };
 }
 
 /** Whom a rule is for, in words. */

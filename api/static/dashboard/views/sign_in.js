@@ -1,5 +1,6 @@
-// Signing in with e-mail and password, or with an API key.
-import { complain, field, fill, h } from "../dom.js";
+// Signing in with e-mail and password, with an API key, or for the first time with a code that came by message.
+import { announce, complain, field, fill, h } from "../dom.js";
+import { exchange } from "../http.js";
 
 export function show({ session }) {
   const email = h("input", { type: "email", name: "email", autocomplete: "username", required: true });
@@ -13,7 +14,37 @@ export function show({ session }) {
   byKey.classList.add("spaced");
   return { title: "Sign in", node: h("section", { class: "sign-in stack" },
     h("div", {}, h("h1", {}, "Sign in to Weir"), h("p", { class: "muted" }, "Readings, alerts and devices of your organization.")),
-    h("div", { class: "panel stack" }, byPassword, other)) };
+    h("div", { class: "panel stack" }, byPassword, seldom("I have a code from a message", () => redeemed(session)),
+      seldom("I forgot my password", forgot), other)) };
+}
+
+/** A form that most people never need: made when it is asked for. */
+function seldom(title, make) {
+  const element = h("details", { ontoggle: () => {
+    if (element.open && element.children.length === 1) element.append(h("div", { class: "spaced" }, make()));
+  } }, h("summary", {}, title));
+  return element;
+}
+
+/** An invitation makes somebody a user; the code of a forgotten password sets a new one. */
+function redeemed(session) {
+  const code = h("input", { autocomplete: "off", spellcheck: "false", required: true });
+  const password = h("input", { type: "password", autocomplete: "new-password", required: true, minlength: 8, maxlength: 256 });
+  const element = form("Set the password", [field("Code", code), field("New password", password, { hint: "8 characters or more" })], code, async () => {
+    await session.redeem(code.value.trim(), password.value);
+    if (!session.isSignedIn) fill(element, h("p", { role: "status" }, "Your password is set. Sign in with it above."));
+  });
+  return element;
+}
+
+function forgot() {
+  const email = h("input", { type: "email", autocomplete: "username", required: true });
+  const element = form("Send me a code", [field("Your e-mail", email)], email, async () => {
+    await exchange("POST", "v1/auth/password-reset", { body: { email: email.value.trim() } });
+    fill(element, h("p", { role: "status" }, "If somebody has this address, a message with a code goes there."));
+    announce("If somebody has this address, a message with a code goes there.");
+  });
+  return element;
 }
 
 function form(verb, fields, last, work) {
