@@ -25,7 +25,8 @@ class Organization:
 async def read_organization(connection: Connection) -> Organization:
     """The transaction's tenant."""
     cursor = await connection.execute(
-        "SELECT tenant_id, name, plan, (extract(epoch FROM raw_retention) * 1000)::bigint, created_at FROM weir.tenant"
+        "SELECT tenant_id, name, plan, (extract(epoch FROM least(raw_retention, plan_retention)) * 1000)::bigint, created_at"
+        " FROM weir.tenant"
     )
     row = await cursor.fetchone()
     assert row is not None  # noqa: S101 - the credential's tenant exists

@@ -190,6 +190,8 @@ async def other_units(connection: Connection, kind: str, value: str, unit: str) 
 
 async def raw_retention_ms(connection: Connection) -> int | None:
     """How long the tenant's raw readings are kept; None for ever."""
-    cursor = await connection.execute("SELECT (extract(epoch FROM raw_retention) * 1000)::bigint FROM weir.tenant")
+    cursor = await connection.execute(
+        "SELECT (extract(epoch FROM least(raw_retention, plan_retention)) * 1000)::bigint FROM weir.tenant"
+    )
     row = await cursor.fetchone()
     return None if row is None or row[0] is None else int(row[0])

@@ -23,6 +23,8 @@ SELECT t.plan, a.status, a.status_since FROM weir.tenant t LEFT JOIN weir.billin
 _USED: Final = """
 SELECT meter, CASE meter WHEN 'active_sensors' THEN (array_agg(quantity ORDER BY bucket_start DESC))[1] ELSE sum(quantity) END
 FROM weir_tenant.usage_hourly WHERE bucket_start >= date_trunc('month', %s::timestamptz, 'UTC') GROUP BY meter
+UNION ALL
+SELECT meter, used FROM weir_tenant.quota_uses WHERE month = date_trunc('month', %s::timestamptz, 'UTC') ORDER BY 2
 """
 _DETAILS: Final = {
     Refusal.NOT_INCLUDED: "the plan does not include {}; choose another at POST /v1/billing/checkout",
@@ -48,10 +50,14 @@ class Entitled:
             known = await _find(services, tenant_id)
             self._recent.put(tenant_id, known)
         refusal = known.refusal(feature)
-        if refusal is None:
-            return
-        status = HTTPStatus.TOO_MANY_REQUESTS if refusal is Refusal.QUOTA else HTTPStatus.PAYMENT_REQUIRED
-        raise Problem(status, refusal.value, _DETAILS[refusal].format(feature.value))
+        if refusal is not None:
+            raise refused(refusal, feature)
+
+
+def refused(refusal: Refusal, feature: Feature) -> Problem:
+    """The problem that says why a feature has to wait: 429 where only the month's quota is in the way, else 402."""
+    status = HTTPStatus.TOO_MANY_REQUESTS if refusal is Refusal.QUOTA else HTTPStatus.PAYMENT_REQUIRED
+    return Problem(status, refusal.value, _DETAILS[refusal].format(feature.value))
 
 
 async def _find(services: Services, tenant_id: str) -> Entitlements:
@@ -62,6 +68,7 @@ async def _find(services: Services, tenant_id: str) -> Entitlements:
         plan, status, since = row or ("free", None, None)
         # What has no limit need not be counted.
         if plan not in PLANS or PLANS[plan].included:
-            cursor = await connection.execute(_USED, (now,))
+            cursor = await connection.execute(_USED, (now, now))
+            # Of a meter that is granted ahead, the greater of what was granted and metered comes last.
             used = {Meter(meter): int(quantity) for meter, quantity in await cursor.fetchall()}
     return entitlements(Standing(plan, status, since, used), now)

@@ -48,6 +48,7 @@ class TaskName(StrEnum):
     PREVIEW_SCAN = "scans.preview"
     PROCESS_SCAN = "scans.process"
     LOOK_AFTER_SCANS = "look_after_scans"
+    NOTICE_QUOTAS = "notice_quotas"
 
 
 _QUEUES = {
@@ -60,6 +61,7 @@ _QUEUES = {
     TaskName.PROVE_USAGE: Queue.BILLING,
     TaskName.PREVIEW_SCAN: Queue.SCANS,
     TaskName.PROCESS_SCAN: Queue.SCANS,
+    TaskName.NOTICE_QUOTAS: Queue.BILLING,
 }
 
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from accounts.billing import quotas
 from accounts.billing.planning import SURELY_ACCEPTED, forget_marks
 from accounts.billing.pushes import Pusher
 from accounts.billing.reconciling import Reconciler
@@ -64,6 +65,11 @@ async def prove_usage(resources: Resources) -> None:
     await usage_proof.prove(resources.pool)
 
 
+async def notice_quotas(resources: Resources) -> None:
+    """Tell tenants whose quota runs out, or has."""
+    await quotas.notice_quotas(resources.pool, datetime.fromtimestamp(resources.now_ms() / 1000, UTC))
+
+
 async def _reconcile(resources: Resources, back: timedelta) -> None:
     today = datetime.fromtimestamp(resources.now_ms() / 1000, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     async with _provider(load_settings()) as provider:
@@ -96,4 +102,5 @@ BILLING_TASKS: Tasks = {
     TaskName.RECONCILE_RECENT_USAGE: Task(reconcile_recent_usage, timeout_s=1_100.0, backoff=_ONCE),
     TaskName.RECONCILE_USAGE: Task(reconcile_usage, timeout_s=3_600.0),
     TaskName.PROVE_USAGE: Task(prove_usage, timeout_s=900.0),
+    TaskName.NOTICE_QUOTAS: Task(notice_quotas, timeout_s=240.0, backoff=_ONCE),
 }

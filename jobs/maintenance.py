@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 
+from accounts.billing.quotas import follow_plans
 from core.clock import monotonic_s
 from core.leases import Lease, hold
 from core.tasks import Queue, TaskName
@@ -59,6 +60,7 @@ async def ensure_partitions(resources: Resources) -> None:
 
 async def apply_retention(resources: Resources) -> None:
     """Move every tenant's horizon as its plan says, then drop what lies behind all of them."""
+    await follow_plans(resources.pool, _now(resources))
     await retention.advance_horizons(resources.pool, resources.now_ms())
     await retention.drop_expired(resources.pool, resources.engine)
 

@@ -113,4 +113,10 @@ SCHEDULE = (
         Queue.BILLING,
         "stored rows are counted again for every day that changed, after Stripe's totals were read",
     ),
+    Scheduled(
+        TaskName.NOTICE_QUOTAS,
+        "*/5 * * * *",
+        Queue.BILLING,
+        "whoever reaches 80 or 100 percent of a quota hears of it while it can still be acted on",
+    ),
 )

@@ -25,14 +25,14 @@ _DAY = timedelta(days=1)
 
 _ADVANCE = """
 WITH due AS (
-    SELECT tenant_id, date_bin('1 day', least(%s, now()) - raw_retention, 'epoch') AS target
-    FROM weir.tenant WHERE raw_retention IS NOT NULL)
+    SELECT tenant_id, date_bin('1 day', least(%s, now()) - least(raw_retention, plan_retention), 'epoch') AS target
+    FROM weir.tenant WHERE least(raw_retention, plan_retention) IS NOT NULL)
 UPDATE weir.tenant t SET retention_horizon = due.target FROM due
 WHERE due.tenant_id = t.tenant_id AND due.target > t.retention_horizon RETURNING t.tenant_id, t.retention_horizon
 """
 _ANY_DUE = """
 SELECT count(*) FROM weir.tenant
-WHERE date_bin('1 day', least(%s, now()) - raw_retention, 'epoch') > retention_horizon
+WHERE date_bin('1 day', least(%s, now()) - least(raw_retention, plan_retention), 'epoch') > retention_horizon
 """
 _UNFROZEN = """
 SELECT tenant_id, to_at FROM (

@@ -47,6 +47,7 @@ def test_a_new_system_does_every_task_at_once_and_without_a_failure(
         "clean_up",
         "ensure_partitions",
         "look_after_scans",
+        "notice_quotas",
         "prove_usage",
         "push_usage",
         "reconcile_recent_usage",
