@@ -47,12 +47,11 @@ def measure_scan(scan_map: ScanMap, read: FrameReader, *, ended: bool = True) ->
         ended: False for a preview, which looks for openings in fewer frames.
     """
     rejected = {note.seq: note.reason for note in scan_map.notes if note.reason is not None}
-    for kind in ("depth", "points", "cloud"):
-        notes = [note for note in scan_map.notes if note.kind == kind and note.reason is None]
-        if not notes and not (kind == "cloud" and scan_map.cloud_points):
-            continue
-        return _measured(kind, scan_map.map_of(kind), notes, read, rejected, ended=ended)
-    return document(RoomMeasurement(missing_parts=("everything",)), rejected=rejected)
+    kind = scan_map.measured_kind()
+    notes = [note for note in scan_map.notes if note.kind == kind and note.reason is None]
+    if not notes and not scan_map.cloud_points:
+        return document(RoomMeasurement(missing_parts=("everything",)), rejected=rejected)
+    return _measured(kind, scan_map.map_of(kind), notes, read, rejected, ended=ended)
 
 
 def _walk(notes: list[FrameNote]) -> tuple[list[FrameNote], list[FrameNote]]:

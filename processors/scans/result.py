@@ -127,7 +127,7 @@ class ScanResult(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_document(self) -> dict[str, object]:
         """As JSON takes it."""
-        document: dict[str, object] = msgspec.to_builtins(self)
+        document: dict[str, object] = msgspec.json.decode(msgspec.json.encode(self))
         return document
 
     @classmethod

@@ -101,6 +101,13 @@ class ScanMap:
         """The voxels of `depth` frames, `points` frames or the `cloud`."""
         return self._maps[kind]
 
+    def measured_kind(self) -> str:
+        """What is measured from: depth frames if one was accepted, else a scanner's sweeps, else the cloud."""
+        for kind in ("depth", "points"):
+            if any(note.kind == kind and note.reason is None for note in self._notes.values()):
+                return kind
+        return "cloud"
+
     def add(self, seq: int, frame: ScanFrame) -> FrameVerdict:
         """Add a frame. One that came before changes nothing; other types than depth and points are taken and not used."""
         if not isinstance(frame, DepthFrame | PointsFrame):
