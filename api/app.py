@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -35,10 +36,14 @@ from api import (
     organization,
     readings,
     rules,
+    scan_exports,
+    scan_files,
+    scans,
     sensor_changes,
     sensors,
     sign_in,
     sites,
+    tus,
     units,
     usage,
     users,
@@ -63,6 +68,7 @@ from core.kafka import Topic, topic_name
 from core.postgres import DatabaseRole, open_pool
 from core.secrets import Vault
 from core.settings import Settings
+from sinks.objects import open_object_store
 
 _POOL_TIMEOUT_S: Final = 2.0
 _ENDPOINTS: Final = (
@@ -79,6 +85,9 @@ _ENDPOINTS: Final = (
     usage,
     billing,
     ingest,
+    scans,
+    scan_exports,
+    scan_files,
     sign_in,
     invitations,
     users,
@@ -131,9 +140,9 @@ def create_app(settings: Settings, *, clock: Clock | None = None, now_s: Callabl
     app.add_middleware(
         CORSMiddleware,
         allow_origin_regex=_LOOPBACK_ORIGINS,
-        allow_methods=["GET", "POST", "PATCH", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "X-Request-Id"],
-        expose_headers=["X-Request-Id", "Retry-After"],
+        allow_methods=["GET", "POST", "PATCH", "DELETE", "HEAD"],
+        allow_headers=["Authorization", "Content-Type", "X-Request-Id", *tus.REQUEST_HEADERS],
+        expose_headers=["X-Request-Id", "Retry-After", *tus.RESPONSE_HEADERS],
     )
     _complete_document(app)
     return app
@@ -171,6 +180,7 @@ def _services(settings: Settings, clock: Clock, now_s: Callable[[], float]) -> S
         metrics=Metrics(),
         live=LiveService(settings, pool, vault, clock, authenticators),
         entitled=Entitled(),
+        objects=cache(lambda: open_object_store(settings)),
     )
 
 

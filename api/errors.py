@@ -7,6 +7,7 @@ unexpected error says goes to the log under the request's id, not to the client.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -34,6 +35,26 @@ _FOREIGN_SCHEMA = (
 )
 
 
+class ExtraStatus(IntEnum):
+    """Statuses that a protocol above HTTP adds to its."""
+
+    CHECKSUM_MISMATCH = 460
+    """Of tus: the bytes are others than their checksum says."""
+
+    @property
+    def phrase(self) -> str:
+        """Its name in words."""
+        return self.name.replace("_", " ").title()
+
+
+Status = HTTPStatus | ExtraStatus
+
+
+def status_of(number: int) -> Status:
+    """The status of a number."""
+    return ExtraStatus(number) if number in set(ExtraStatus) else HTTPStatus(number)
+
+
 class Problem(Exception):  # named after what RFC 9457 calls it
     """A failure that a client is told about.
 
@@ -47,7 +68,7 @@ class Problem(Exception):  # named after what RFC 9457 calls it
 
     def __init__(
         self,
-        status: HTTPStatus,
+        status: Status,
         code: str,
         detail: str,
         *,

@@ -5,6 +5,7 @@ Border: holds and hands over; nothing here does anything.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from api.live.service import LiveService
     from api.metrics import Metrics
     from api.publisher import RecordPublisher
+    from sinks.objects import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Services:
 
     Attributes:
         authenticators: kinds of bearer credentials, asked in this order.
+        objects: opens the object store at the first call.
     """
 
     settings: Settings
@@ -49,6 +52,7 @@ class Services:
     metrics: Metrics
     live: LiveService
     entitled: Entitled
+    objects: Callable[[], ObjectStore]
 
 
 async def services_of(request: Request) -> Services:

@@ -66,7 +66,7 @@ async def apply_retention(resources: Resources) -> None:
 
 
 async def clean_up(resources: Resources) -> None:
-    """Delete refusal counts and closed alarms past 90 days, messages past 14, heartbeats and ended sign-ins past a day."""
+    """Delete refusal counts and closed alarms past 90 days, messages past 14, ended sign-ins past a day, uploads that ended."""
     now = _now(resources)
     await _delete(resources, "weir.refusal_count", "minute < %s", now - _REFUSALS_KEPT)
     await _delete(resources, "weir.operator_alarm", "closed_at < %s", now - _ALARMS_KEPT)
@@ -74,6 +74,8 @@ async def clean_up(resources: Resources) -> None:
     await _delete(resources, "weir.user_session", "expires_at < %s", now - _SIGN_INS_KEPT)
     await _delete(resources, "weir.password_reset", "expires_at < %s", now - _SIGN_INS_KEPT)
     await _delete(resources, "weir.outgoing_message", "created_at < %s", now - _MESSAGES_KEPT)
+    # Their pieces go with them, whose objects no row names then.
+    await _delete(resources, "weir.scan_upload", "expires_at < %s", now)
 
 
 async def trim_live_events(resources: Resources) -> None:

@@ -17,13 +17,14 @@ from api.live.cursors import LiveCursors
 from api.live.protocol import CloseCode, Criteria, Message
 from api.live.subscription import Subscription
 from core.clock import monotonic_s
-from core.postgres import Pool
+from core.postgres import Connection, Pool
 from sinks.timescale import live
 from sinks.timescale.live import Event, Place
 
 _MAX_EVENTS: Final = 1_000
 _MAX_CHARS: Final = 4 * 1024 * 1024
 _SNAPSHOT_S: Final = 1.0
+_MAX_SCANS: Final = 1_000
 _SLOW: Final = "events come faster than this client takes them; come back with the cursor"
 _REPLACED: Final = "the event log was replaced; come back with the cursor"
 
@@ -303,14 +304,21 @@ class TenantLog:
                 return kept[1], kept[2]
             async with live.snapshot(self._pool, self._tenant_id) as connection:
                 place = await live.head(connection)
-                items = []
-                if channel == "alerts":
-                    items = await live.alerts_needing_attention(connection, criteria.narrows)
+                items = await _standing(connection, channel, criteria)
             now_s = monotonic_s()
             self._snapshots = {k: one for k, one in self._snapshots.items() if now_s - one[0] < _SNAPSHOT_S}
             self._snapshots[key] = now_s, place, items
         await self.follow(place.seq)
         return place, items
+
+
+async def _standing(connection: Connection, channel: str, criteria: Criteria) -> list[str]:
+    """What a channel's snapshot shows; scans have no sensor, so a filter leaves none."""
+    if channel == "alerts":
+        return await live.alerts_needing_attention(connection, criteria.narrows)
+    if channel == "scans" and not criteria.narrows:
+        return await live.newest_scans(connection, _MAX_SCANS)
+    return []
 
 
 def _passes(event: Event, criteria: Criteria) -> bool:

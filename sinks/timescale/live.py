@@ -137,6 +137,14 @@ async def alerts_needing_attention(connection: Connection, wanted: dict[str, lis
     return [text for (text,) in await cursor.fetchall()]
 
 
+async def newest_scans(connection: Connection, limit: int) -> list[str]:
+    """The current tenant's newest scans, as JSON text, the newest first."""
+    cursor = await connection.execute(
+        "SELECT document::text FROM weir_tenant.scan_page(NULL, NULL, NULL, NULL, NULL, NULL, %s)", (limit,)
+    )
+    return [text for (text,) in await cursor.fetchall()]
+
+
 async def sensor_states(pool: Pool, tenant_id: str) -> list[SensorState]:
     """Every sensor of a tenant with its newest reading."""
     async with tenant_transaction(pool, tenant_id) as connection:

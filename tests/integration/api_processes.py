@@ -53,7 +53,7 @@ def api_processes(
     database: Database, folder: Path, count: int = 1, bootstrap: str = NOWHERE
 ) -> Iterator[list[ApiProcess]]:
     """So many of them that log all they can, into `api0.log` and so on."""
-    started = [_start(database, folder / f"api{number}.log", bootstrap) for number in range(count)]
+    started = [start_process(database, folder / f"api{number}.log", bootstrap) for number in range(count)]
     try:
         for each in started:
             wait_until(each.answers, 60, "the API's start")
@@ -63,13 +63,15 @@ def api_processes(
             each.stop()
 
 
-def _start(database: Database, log_file: Path, bootstrap: str) -> ApiProcess:
-    port = pick_port()
+def start_process(database: Database, log_file: Path, bootstrap: str = NOWHERE, port: int | None = None) -> ApiProcess:
+    """Start one, on a port of its own or a given one; its objects lie beside its log."""
+    port = pick_port() if port is None else port
     environment = worker_environment(
         database,
         bootstrap,
         "walk-",
         WEIR_DATABASE_URL=database.reader_url,
+        WEIR_OBJECTS_URL=str(log_file.parent / "objects"),
         WEIR_LOG_LEVEL="DEBUG",
         WEIR_API_REQUESTS_PER_S="10000",
         WEIR_API_REQUEST_BURST="10000",

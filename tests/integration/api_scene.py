@@ -25,6 +25,7 @@ NOWHERE = "127.0.0.1:1"
 def api_settings(database_url: str, **others: Any) -> Settings:
     """Settings of an API under test."""
     defaults: dict[str, Any] = {"kafka_bootstrap": NOWHERE, "api_requests_per_s": 10_000.0, "api_request_burst": 10_000}
+    defaults["objects_url"] = "memory:"
     values = {"database_url": SecretStr(database_url), "secret_key": SecretStr(SECRET_KEY), **defaults, **others}
     return Settings(**values)
 

@@ -5,6 +5,7 @@ Whoever adds a kind of thing with an id plants one in `furnish` and names its id
 
 from __future__ import annotations
 
+import base64
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
@@ -45,9 +46,12 @@ class Furnished:
 def furnish(database: Database, url: str, tenant: Tenant) -> Furnished:
     """Plant one of everything."""
     mark = f"canary{secrets.token_hex(4)}"
+    # On a plan that includes everything, so that what is refused is refused for whom it is.
+    database.query("UPDATE weir.tenant SET plan = 'enterprise' WHERE tenant_id = %s", tenant.tenant_id)
     with client(url, tenant.api_key) as api:
         ids = _places(database, api, tenant, mark) | _people(database, api, mark)
         ids |= _alert(database, api, tenant, mark, ids["sensor_id"])
+        ids |= _scan(database, api, tenant, mark)
     token = sign_in(url, f"{mark}@{mark}.example")
     hidden = (tenant.api_key, token["access_token"], token["refresh_token"], tenant.devices[0].secret, PASSWORD)
     return Furnished(tenant, mark, ids, hidden)
@@ -121,3 +125,24 @@ def _alert(database: Database, api: Client, tenant: Tenant, mark: str, sensor_id
     post(api, f"/v1/alerts/{alert_id}/comment", {"note": f"{mark} note"}, 200)
     post(api, f"/v1/alerts/{alert_id}/assign", {"assignee": f"{mark} assignee"}, 200)
     return {"rule_id": rule_id, "alert_id": str(alert_id)}
+
+
+_EXPORT: LiteralString = """
+INSERT INTO weir.scan_export (scan_no, tenant_id, format, bytes, sha256, object_key)
+SELECT scan_no, tenant_id, 'json', bytes, sha256, object_key FROM weir.scan_file WHERE file_id = %s
+"""
+
+
+def _scan(database: Database, api: Client, tenant: Tenant, mark: str) -> dict[str, str]:
+    """A scan that is completed, with a file that is its export too."""
+    scan = {"name": f"{mark} scan", "device_id": tenant.devices[0].device_id}
+    scan_id = post(api, "/v1/scans", scan, 201)["scan_id"]
+    content, name = f'{{"cloud": "{mark} cloud"}}', base64.b64encode(f"{mark} file.json".encode()).decode()
+    headers = {"Tus-Resumable": "1.0.0", "Upload-Length": str(len(content)), "Upload-Metadata": f"filename {name}"}
+    headers["Content-Type"] = "application/offset+octet-stream"
+    uploaded = api.http.post(f"/v1/scans/{scan_id}/files", headers=headers, content=content)
+    assert uploaded.status_code == 201, uploaded.text
+    file_id = uploaded.json()["file_id"]
+    database.query(_EXPORT, file_id)
+    database.query("UPDATE weir.scan SET status = 'completed', error = %s WHERE scan_id = %s", f"{mark} error", scan_id)
+    return {"scan_id": scan_id, "file_id": file_id}

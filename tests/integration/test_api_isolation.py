@@ -30,7 +30,10 @@ TAKES_ANY_ID = {"POST /v1/rules", "PATCH /v1/rules/{rule_id}", "POST /v1/rules/p
 # The texts that a tenant's own answers show; each has been planted.
 SHOWN_TEXTS = (
     "assignee",
+    "cloud",
     "device",
+    "error",
+    "file",
     "guest",
     "key",
     "note",
@@ -38,6 +41,7 @@ SHOWN_TEXTS = (
     "owner",
     "reason",
     "rule",
+    "scan",
     "sensor",
     "site",
     "staff",

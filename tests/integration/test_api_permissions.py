@@ -99,7 +99,8 @@ def walk(api: Client, walked: list[Operation], furnished: Furnished, permissions
         if wanted is None:
             continue
         answer = send(api, operation, furnished.nowhere, operation.bodies[0] if operation.bodies else None)
-        refused = answer.status == 403 and "missing_permission" in answer.text
+        # What answers a HEAD has no body to say why.
+        refused = answer.status == 403 and ("missing_permission" in answer.text or operation.method == "HEAD")
         assert refused == (wanted not in permissions), f"{operation.name} takes {wanted}: {answer}"
         assert answer.status != 401, operation.name
 
