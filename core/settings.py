@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     live_message_bytes: int = Field(65_536, ge=1024, description="longest message that a live client may send")
     live_messages_per_s: float = Field(20.0, gt=0, description="lasting rate of a live client's messages")
     live_message_burst: int = Field(200, ge=1, description="messages that may come at once before that rate counts")
+    live_tenant_messages_per_s: float = Field(
+        2_000.0,
+        gt=0,
+        description="lasting rate of all of a tenant's live messages in one process; ten times that at once",
+    )
     live_queue_bytes: int = Field(
         1_048_576, ge=65_536, description="bytes that may wait for a slow live client before it is sent away"
     )

@@ -201,7 +201,8 @@ class Connection:
         earned = (now_s - self._asked_s) * limits.messages_per_s
         self._allowance = min(float(limits.message_burst), self._allowance + earned) - 1.0
         self._asked_s = now_s
-        if self._allowance < 0:
+        is_fair = self._principal is None or self._service.takes_message(self._principal.tenant_id)
+        if self._allowance < 0 or not is_fair:
             raise BadMessage(
                 Code.RATE_LIMITED, f"at most {limits.messages_per_s:g} messages a second; come back slower"
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 
+from api.limits import TokenBuckets
 from api.live.bridge import Bridge
 from api.live.connection import spread
 from api.live.hub import Hub
@@ -32,6 +34,8 @@ log = structlog.get_logger()
 _RESTART_S: Final = 1.0
 _DRAIN_S: Final = 5.0
 _CHECK_S: Final = 2.0
+# All of a tenant's clients may come back at once, each with a few messages.
+_TENANT_BURST_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Limits:
     subscriptions_per_tenant: int
     messages_per_s: float
     message_burst: int
+    tenant_messages_per_s: float
     retry_ms: int
     crowded_retry_ms: int
     drain_spread_ms: int
@@ -72,6 +77,7 @@ def limits_of(settings: Settings) -> Limits:
         subscriptions_per_tenant=settings.live_subscriptions_per_tenant,
         messages_per_s=settings.live_messages_per_s,
         message_burst=settings.live_message_burst,
+        tenant_messages_per_s=settings.live_tenant_messages_per_s,
         retry_ms=settings.live_retry_ms,
         crowded_retry_ms=30_000,
         drain_spread_ms=settings.live_drain_spread_ms,
@@ -95,6 +101,8 @@ class LiveService:
         self.limits = limits_of(settings)
         self.hub = Hub(pool, vault, clock, settings.live_pause_ms / 1000)
         self.sessions = Sessions(authenticators, self.limits.connections_per_tenant)
+        rate = self.limits.tenant_messages_per_s
+        self._tenant_messages = TokenBuckets(rate, math.ceil(_TENANT_BURST_S * rate), monotonic_s)
         self.origins = frozenset(settings.live_origins.split())
         self._bridge = Bridge(settings.database_url.get_secret_value(), pool, self.hub)
         self._connections: dict[Drainable, None] = {}
@@ -140,6 +148,10 @@ class LiveService:
     def exit(self, connection: Drainable) -> None:
         """It ended."""
         self._connections.pop(connection, None)
+
+    def takes_message(self, tenant_id: str) -> bool:
+        """Count a message of a tenant; False if all its clients together say too much."""
+        return self._tenant_messages.take(tenant_id) == 0.0
 
     def subscriptions_of(self, tenant_id: str) -> int:
         """How many subscriptions a tenant has here."""
