@@ -38,6 +38,7 @@ _COMMANDS = (
     _Command("jobs", "jobs", "Run a job worker."),
     _Command("simulate", "simulate", "Publish what realistic devices would."),
     _Command("publish", "publish", "Publish a file as a device: NDJSON, CSV or SenML."),
+    _Command("scan", "scan", "Publish room scans from files."),
     _Command("billing", "billing", "Set up Stripe, subscribe tenants."),
     _Command("reconcile", "reconcile", "Print every difference between readings, usage, pushes and Stripe."),
     _Command("usage", "usage", "Write and verify receipts of usage."),

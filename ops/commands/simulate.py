@@ -1,4 +1,4 @@
-"""`weir simulate`: realistic devices, publishing to a running system.
+"""`weir simulate`: realistic devices, publishing to a running system; with the scenario room-scan, a phone that scans a room.
 
 Border: options in, lines out. The devices are `ops.simulator`'s; `run_simulation` is also what `weir up` feeds the demo
 tenant with.
@@ -11,18 +11,24 @@ import logging
 import os
 import re
 import signal
+import threading
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from weir_device import ScanPublisher
 
-from core.clock import monotonic_s
+from core.clock import SystemClock, monotonic_s
 from core.kafka import Topic, topic_name
 from core.settings import Settings, load_settings
 from ops.embedded import private_json
+from ops.scan_files import write_folder
+from ops.simulator import room_scan
 from ops.simulator.feed import Tally, run_simulation
+from ops.simulator.rooms.shapes import Shape
 from ops.simulator.roster import Access, Wanted, recruit
 from ops.simulator.scenarios import DEFAULT_SCENARIO, SCENARIOS
 from schemas.errors import Misconfigured
@@ -50,6 +56,15 @@ def register(app: typer.Typer) -> None:
         own_devices: Annotated[
             bool, typer.Option("--own-devices", help="leave the demo devices alone: make others in their tenants")
         ] = False,
+        shape: Annotated[Shape, typer.Option(help="room-scan: the floor's shape")] = Shape.BOX,
+        fast: Annotated[bool, typer.Option("--fast", help="room-scan: at once instead of in real time")] = False,
+        disorder: Annotated[
+            float, typer.Option(min=0, max=1, help="room-scan: share sent twice, share sent late")
+        ] = 0.0,
+        scan: Annotated[str | None, typer.Option(help="room-scan: the scan's id [default: a new one]")] = None,
+        to: Annotated[
+            Path | None, typer.Option(help="room-scan: record it in this folder, for `weir scan publish`")
+        ] = None,
         list_scenarios: Annotated[bool, typer.Option("--list-scenarios", help="list the scenarios and exit")] = False,
     ) -> None:
         """Publish what realistic devices would: cycles, defrost, doors, failures, late uploads, duplicates."""
@@ -57,6 +72,14 @@ def register(app: typer.Typer) -> None:
             _list_scenarios()
             return
         _check(scenario, rate, seconds)
+        if scenario == room_scan.SCENARIO:
+            walk = room_scan.RoomScan(seed, shape, disorder=disorder)
+            scan_id = scan or f"scan_{uuid.uuid4().hex}"
+            if to is not None:
+                _record_room(walk, scan_id, to)
+            else:
+                _scan_room(data_dir, walk, scan_id, own_devices=own_devices, fast=fast, seconds=seconds)
+            return
         run = {"scenario": scenario, "rate": rate, "seconds": seconds, "tenants": tenants, "seed": seed}
         run["backfill_ms"] = parse_duration_ms(backfill)
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a line for each attempt to connect; we say it once
@@ -76,14 +99,17 @@ def parse_duration_ms(text: str) -> int:
 
 
 def _list_scenarios() -> None:
-    width = max(len(name) for name in SCENARIOS)
-    for scenario in SCENARIOS.values():
-        print(f"{scenario.name:<{width}}  {scenario.summary}")
+    summaries = {scenario.name: scenario.summary for scenario in SCENARIOS.values()}
+    summaries[room_scan.SCENARIO] = room_scan.SUMMARY
+    width = max(map(len, summaries))
+    for name, summary in summaries.items():
+        print(f"{name:<{width}}  {summary}")
 
 
 def _check(scenario: str, rate: float, seconds: float | None) -> None:
-    if scenario not in SCENARIOS:
-        msg = f"no scenario is named {scenario!r}; expected one of {', '.join(SCENARIOS)}"
+    known = (*SCENARIOS, room_scan.SCENARIO)
+    if scenario not in known:
+        msg = f"no scenario is named {scenario!r}; expected one of {', '.join(known)}"
         raise Misconfigured(msg)
     if rate <= 0 or (seconds is not None and seconds <= 0):
         msg = f"--rate and --seconds must be above 0, got {rate:g} and {seconds}"
@@ -106,6 +132,52 @@ async def _simulate(data_dir: Path, wanted: Wanted, run: Mapping[str, Any]) -> N
     finally:
         reporter.cancel()
     print(_summary(tally, monotonic_s() - began), flush=True)
+
+
+def _scan_room(
+    data_dir: Path, walk: room_scan.RoomScan, scan_id: str, *, own_devices: bool, fast: bool, seconds: float | None
+) -> None:
+    settings = _settings(data_dir)
+    connection = private_json.read(data_dir / "connection.json")
+    access = Access(settings.database_url.get_secret_value(), settings.secret_key.get_secret_value())
+    [device] = asyncio.run(recruit(data_dir, connection, access, Wanted(1, 1, own_devices)))
+    bootstrap, topic = _bootstrap(settings, connection), topic_name(settings.topic_prefix, Topic.SCAN_FRAMES)
+    print(f"scan {scan_id} of device {device.device_id} to {topic} at {bootstrap}; {_truth(walk)}", flush=True)
+    start_ms = SystemClock().now_ms() - (room_scan.longest_ms(walk) if fast else 0)
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it retries is said by us, once
+    publisher = ScanPublisher(
+        device_id=device.device_id, secret=device.secret, bootstrap_servers=bootstrap, topic=topic
+    )
+    began = monotonic_s()
+    try:
+        sent = room_scan.publish(publisher, scan_id, room_scan.timed(walk, start_ms), _stop_after(seconds), fast=fast)
+    finally:
+        publisher.close(timeout_s=0)
+    print(f"sent {sent} records in {monotonic_s() - began:.1f} s", flush=True)
+
+
+def _record_room(walk: room_scan.RoomScan, scan_id: str, folder: Path) -> None:
+    start_ms = SystemClock().now_ms() - room_scan.longest_ms(walk)
+    count = write_folder(folder, scan_id, (value for _, value in room_scan.timed(walk, start_ms)))
+    print(f"scan {scan_id}: {count} records in {folder}; {_truth(walk)}", flush=True)
+
+
+def _truth(walk: room_scan.RoomScan) -> str:
+    room = walk.room
+    around, area = f"{room.perimeter:.2f} m around", f"{room.area:.2f} m²"
+    return f"in truth the room ({room.shape}) has {area}, is {around} and {room.height:.2f} m high"
+
+
+def _stop_after(seconds: float | None) -> threading.Event:
+    """Set after so long, or by Ctrl-C."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    if seconds is not None:
+        timer = threading.Timer(seconds, stop.set)
+        timer.daemon = True
+        timer.start()
+    return stop
 
 
 def _settings(data_dir: Path) -> Settings:

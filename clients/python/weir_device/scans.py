@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
@@ -257,15 +257,10 @@ class Scan:
             self.next_seq += 1
 
     def _send_file(self, opened: Callable[[], BinaryIO], name: str, patience_s: float) -> str:
-        with opened() as file:
-            size, sha256 = _measured(file)
-        if not size:
-            msg = f"{name} is empty; there is nothing to send"
-            raise ValueError(msg)
-        file_id, total = sha256[:_ID_DIGITS], -(-size // PART_BYTES)
-        with opened() as file:
-            for index in range(total):
-                self._send_patiently(Part(file_id, index, total, sha256, file.read(PART_BYTES), name), patience_s)
+        file_id = ""
+        for part in file_parts(opened, name):
+            file_id = part.file_id
+            self._send_patiently(part, patience_s)
         return file_id
 
     def _send_patiently(self, part: Part, patience_s: float) -> None:
@@ -278,6 +273,26 @@ class Scan:
                     raise
             else:
                 return
+
+
+def file_parts(opened: Callable[[], BinaryIO], name: str) -> Iterator[Part]:
+    """A file's parts in order; its id follows from its content, so that sending it again is recognised.
+
+    Args:
+        opened: opens the file, twice.
+        name: what it is called at the other end.
+
+    Raises:
+        ValueError: it is empty.
+    """
+    with opened() as file:
+        size, sha256 = _measured(file)
+    if not size:
+        msg = f"{name} is empty; there is nothing to send"
+        raise ValueError(msg)
+    with opened() as file:
+        for index in range(total := -(-size // PART_BYTES)):
+            yield Part(sha256[:_ID_DIGITS], index, total, sha256, file.read(PART_BYTES), name)
 
 
 def _measured(file: BinaryIO) -> tuple[int, str]:

@@ -3,53 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from weir_device import LEVEL, BufferFull, Intrinsics, KeyframeRule, Pose, PublisherClosed, Scan, ScanPublisher
-from weir_device.errors import DeliveryFailed
 from weir_device.scan_records import PART_BYTES
-from weir_device.wire import Record
 
-from schemas.scan_frames import PartFrame, decode_scan_frame, frame_type
+from schemas.scan_frames import PartFrame, frame_type
+from tests.unit.clients.fake_broker import FakeBroker
 
 NOW_MS = 1_795_377_600_000
 VIEW = Intrinsics(4, 3, 3.0, 3.0, 1.5, 1.0)
 IMAGE = np.full((3, 4), 1000, dtype=np.uint16)
 PATIENCE_S = 60.0
-
-
-class FakeBroker:
-    """A link that takes everything, or nothing while it is away."""
-
-    def __init__(self, *, away: bool = False) -> None:
-        self.records: list[Record] = []
-        self._here = threading.Event()
-        if not away:
-            self._here.set()
-
-    def deliver(self, records: Sequence[Record], gives_up: Callable[[], bool]) -> None:
-        while not self._here.wait(0.01):
-            if gives_up():
-                msg = "away"
-                raise DeliveryFailed(msg)
-        self.records += records
-
-    def come_back(self) -> None:
-        self._here.set()
-
-    def interrupt(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def frames(self) -> list[Any]:
-        return [decode_scan_frame(record.value) for record in self.records]
 
 
 def publisher(broker: FakeBroker, **options: Any) -> ScanPublisher:
