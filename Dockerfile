@@ -14,6 +14,10 @@ COPY . .
 RUN /opt/weir/bin/pip install --no-deps . && /opt/weir/bin/pip check && /opt/weir/bin/pip uninstall -y pip
 
 FROM ${PYTHON_IMAGE}
+# What Open3D loads, for the role that measures rooms (ops/system_libraries.py).
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libusb-1.0-0 libgl1 libegl1 libx11-6 libidn2-0 \
+    && rm -rf /var/lib/apt/lists/*
 RUN groupadd --system --gid 10001 weir \
     && useradd --system --uid 10001 --gid weir --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin weir
 COPY --from=build /opt/weir /opt/weir

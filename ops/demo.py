@@ -59,6 +59,16 @@ async def open_doors(owner_url: str, vault: Vault, tenants: tuple[DemoTenant, ..
             )
 
 
+async def has_scan(owner_url: str, tenant_id: str) -> bool:
+    """Whether a room of the tenant was scanned and measured, or is about to be."""
+    async with await _connect(owner_url) as connection:
+        cursor = await connection.execute(
+            "SELECT FROM weir.scan WHERE tenant_id = %s AND status IN ('queued', 'processing', 'completed')",
+            (tenant_id,),
+        )
+        return await cursor.fetchone() is not None
+
+
 async def _let_owner_in(connection: Connection, tenant: DemoTenant) -> None:
     cursor = await connection.execute(
         "SELECT role, password_hash FROM weir.app_user WHERE tenant_id = %s AND lower(email) = lower(%s)",

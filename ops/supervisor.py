@@ -51,6 +51,7 @@ class Service:
         is_ready: whether it answers.
         end: blocks until the process is gone, at most some seconds; runs in a thread.
         restarted: called when a new process is ready in the place of one that ended.
+        once: it ends by itself, and is not started again.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Service:
     is_ready: Callable[[], Awaitable[bool]] = _at_once
     end: Callable[[subprocess.Popen[bytes]], None] = field(default_factory=lambda: terminate)
     restarted: Callable[[], Awaitable[None]] = _nothing
+    once: bool = False
 
 
 @dataclass(slots=True)
@@ -123,6 +125,8 @@ class Supervisor:
         while True:
             await asyncio.sleep(_POLL_S)
             if kept.process.poll() is not None:
+                if kept.service.once:
+                    return
                 await self._again(kept)
 
     async def _again(self, kept: _Kept) -> None:

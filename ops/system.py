@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ import psycopg
 from core.postgres import DatabaseRole
 from core.secrets import Vault
 from core.settings import Settings, load_settings
+from core.tasks import Queue
 from ops import demo
 from ops.broker_part import BrokerPart
 from ops.commands.migrate import login_name
@@ -155,11 +156,12 @@ class System:
         self._write_files()
         for number in range(1, self._options.workers + 1):
             await self._supervisor.start(self._role(f"worker-{number}", ["worker"], DatabaseRole.WRITER))
-        await self._supervisor.start(self._role("jobs", ["jobs", "--drain-seconds", _DRAIN_S], DatabaseRole.WRITER))
+        await self._supervisor.start(self._jobs("jobs", [queue for queue in Queue if queue is not Queue.SCANS]))
         await self._timed("api", self._supervisor.start(self._api(), _START_S))
         await self._timed("readiness", self._until_ready())
+        await self._supervisor.start(self._jobs("scans", [Queue.SCANS]))
         if self._options.demo:
-            await self._supervisor.start(self._simulator())
+            await self._start_demo()
         self._is_ready = True
         self._console.say(f"ready {self.api_url}")
 
@@ -303,20 +305,23 @@ class System:
 
         return self._role("api", ["api"], DatabaseRole.READER, answers)
 
+    def _jobs(self, name: str, queues: Sequence[Queue]) -> Service:
+        words = ["jobs", "--queues", ",".join(queues), "--drain-seconds", _DRAIN_S]
+        if Queue.SCANS in queues:
+            words += ["--concurrency", str(max(2, os.cpu_count() or 1))]
+        return self._role(name, words, DatabaseRole.WRITER)
+
+    async def _start_demo(self) -> None:
+        await self._supervisor.start(self._simulator())
+        if not await demo.has_scan(self._url(login_name(DatabaseRole.OWNER)), self._state.tenants[0].tenant_id):
+            words = ["simulate", "--scenario", "room-scan", "--own-devices", "--data-dir", str(self._options.data_dir)]
+            await self._supervisor.start(replace(self._role("room-scan", words, DatabaseRole.OWNER), once=True))
+
     def _simulator(self) -> Service:
         # Devices of its own: what a person publishes as the demo device stays apart. One reading every ten seconds and
         # sensor, on a fixed grid: the day that is published again at each start are duplicates, which nobody is billed for.
-        words = [
-            "simulate",
-            "--data-dir",
-            str(self._options.data_dir),
-            "--own-devices",
-            "--devices",
-            "6",
-            "--rate",
-            "1.8",
-        ]
-        words += ["--backfill", "24h"]
+        words = ["simulate", "--data-dir", str(self._options.data_dir), "--own-devices"]
+        words += ["--devices", "6", "--rate", "1.8", "--backfill", "24h"]
         return self._role("simulator", words, DatabaseRole.OWNER)
 
     async def _until_ready(self) -> None:

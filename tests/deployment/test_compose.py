@@ -11,15 +11,21 @@ import yaml
 
 from core.postgres import DatabaseRole
 from core.settings import Settings
+from core.tasks import Queue
 from ops.cli import _COMMANDS
 from ops.commands.migrate import login_name
 from tests.architecture.tree import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-ROLES = ["migrate", "worker", "api", "jobs"]
-LASTING = ["kafka", "database", "worker", "api", "jobs"]
-LOGINS = {"worker": DatabaseRole.WRITER, "api": DatabaseRole.READER, "jobs": DatabaseRole.OWNER}
+ROLES = ["migrate", "worker", "api", "jobs", "scans"]
+LASTING = ["kafka", "database", "worker", "api", "jobs", "scans"]
+LOGINS = {
+    "worker": DatabaseRole.WRITER,
+    "api": DatabaseRole.READER,
+    "jobs": DatabaseRole.OWNER,
+    "scans": DatabaseRole.WRITER,
+}
 
 # `${NAME:?…}` and `${NAME:-…}`, as compose interpolates them.
 VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?P<rule>:\?|:-|)[^}]*\}")
@@ -68,6 +74,14 @@ def test_the_schema_comes_before_the_roles_and_the_servers_before_both() -> None
     assert SERVICES["worker"]["depends_on"] == {"migrate": done, "kafka": healthy}
     assert SERVICES["api"]["depends_on"] == {"migrate": done, "kafka": healthy}
     assert SERVICES["jobs"]["depends_on"] == {"migrate": done}
+    assert SERVICES["scans"]["depends_on"] == {"migrate": done}
+
+
+def test_every_queue_is_served_by_one_of_the_job_workers() -> None:
+    served = [queue for role in ("jobs", "scans") for queue in SERVICES[role]["command"][2].split(",")]
+
+    assert SERVICES["jobs"]["command"][:2] == SERVICES["scans"]["command"][:2] == ["jobs", "--queues"]
+    assert sorted(served) == sorted(Queue)
 
 
 def test_no_secret_has_a_default() -> None:

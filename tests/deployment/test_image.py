@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ops import system_libraries
 from tests.architecture.tree import PACKAGES, ROOT, pyproject
 
 LINES = (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
@@ -52,7 +53,16 @@ def test_tools_of_the_build_stay_behind() -> None:
 
     assert len(stages()) == 2
     assert lines(final, "COPY") == ["COPY --from=build /opt/weir /opt/weir"]
-    assert not [line for line in lines(final, "RUN") if "pip" in line or "apt-get" in line]
+    assert not [line for line in lines(final, "RUN") if "pip" in line]
+
+
+def test_the_image_has_the_libraries_that_open3d_loads_and_no_other_package() -> None:
+    installs = [line for line in lines(stages()[-1], "RUN") if "apt-get" in line]
+
+    assert len(installs) == 1
+    named = re.search(r"apt-get update +&& apt-get install -y --no-install-recommends ([^&]+) &&", installs[0])
+    assert named is not None
+    assert named[1].split() == list(system_libraries.PACKAGES.values())
 
 
 def test_the_build_sees_the_packages_and_nothing_else() -> None:

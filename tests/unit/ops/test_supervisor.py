@@ -147,6 +147,20 @@ def test_a_restart_that_was_asked_for_is_immediate_and_silent() -> None:
     assert scene.said == []
 
 
+def test_a_service_that_runs_once_is_not_started_again() -> None:
+    scene = Scene()
+
+    async def story() -> None:
+        await scene.supervisor.start(scene.service("demo", "", once=True))
+        await scene.supervisor.start(scene.service("worker", PATIENT))
+        await scene.until(lambda: scene.started[0].poll() is not None)
+        scene.started[1].kill()
+        await scene.until(lambda: len(scene.started) == 3)
+        assert [process.poll() for process in scene.started] == [0, -signal.SIGKILL, None]
+
+    play(scene, story)
+
+
 def test_start_returns_when_the_service_answers(tmp_path: Path) -> None:
     scene = Scene()
     mark = tmp_path / "answers"
