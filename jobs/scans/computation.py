@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 from jobs.child import Document
 from jobs.scans.payloads import Payloads
 from processors.scans.clouds import read_blocks
+from processors.scans.colours import Picture, picture
+from processors.scans.exports import available, cleaned_cloud, export
+from processors.scans.mesh import Mesh, build_mesh, shell
+from processors.scans.model_files import cloud_ply
 from processors.scans.pipeline import ScanMap, measure_scan
-from processors.scans.preview_cloud import preview_ply
 from processors.scans.result import ScanResult
 from schemas.errors import Rejected
+from schemas.scan_frames import RgbFrame
 
 Tell = Callable[[float], None]
 
@@ -27,6 +31,9 @@ CLOUD_KINDS: Final = ("ply", "pcd")
 # Longer files are read at the end only: a preview that takes longer than scanning is none.
 _PREVIEW_FILE_BYTES: Final = 64 * 1024 * 1024
 _FRAME_TYPES: Final = ("depth", "points")
+_PREVIEW_POINTS: Final = 20_000
+# Evenly chosen; each is some megabytes in memory.
+_MOST_PICTURES: Final = 40
 
 
 class Record(msgspec.Struct, array_like=True, frozen=True):
@@ -55,6 +62,7 @@ class Request(msgspec.Struct, frozen=True):
         prefix: of keys for what is made.
         state: what the preview before kept; empty if nothing is left of it.
         version: of the program.
+        title: of the report.
     """
 
     store: dict[str, str]
@@ -62,6 +70,7 @@ class Request(msgspec.Struct, frozen=True):
     records: list[Record]
     files: list[File]
     version: str
+    title: str
     state: bytes = b""
 
 
@@ -82,7 +91,9 @@ class Work:
     """
 
     def __init__(self, request: Request, payloads: Payloads) -> None:
-        self._payloads = payloads
+        self.payloads = payloads
+        self._pictures = [record.seq for record in request.records if record.type == "rgb"]
+        self._images = {file.file_id: file.key for file in request.files if file.kind == "jpeg"}
         self._records = [record for record in request.records if record.type in _FRAME_TYPES]
         self._files = [file for file in request.files if file.kind in CLOUD_KINDS]
         self.scan_map, self._known, self.file_points = ScanMap(), dict[int, bytes](), dict[str, int]()
@@ -92,9 +103,9 @@ class Work:
         """Add those that are not in the map yet, by seq."""
         new = [record.seq for record in self._records if record.seq not in self._known]
         for number, seqs in enumerate(_pieces(new)):
-            self._payloads.fetch(seqs)
+            self.payloads.fetch(seqs)
             for seq in seqs:
-                self.scan_map.add(seq, self._payloads.frame(seq))
+                self.scan_map.add(seq, self.payloads.frame(seq))
             tell(min(1.0, (number + 1) * len(seqs) / len(new)))
         self._known = {record.seq: record.sha256 for record in self._records}
 
@@ -116,7 +127,20 @@ class Work:
 
     def measure(self, *, ended: bool) -> ScanResult:
         """The measured part of the scan's document."""
-        return measure_scan(self.scan_map, self._payloads.frame, ended=ended)
+        return measure_scan(self.scan_map, self.payloads.frame, ended=ended)
+
+    def pictures(self) -> list[Picture]:
+        """Colour images of the scan that can be used."""
+        step = max(1, -(-len(self._pictures) // _MOST_PICTURES))
+        found = (self._picture(seq) for seq in self._pictures[::step])
+        return [one for one in found if one is not None]
+
+    def _picture(self, seq: int) -> Picture | None:
+        frame = self.payloads.frame(seq)
+        if not isinstance(frame, RgbFrame):
+            return None
+        key = self._images.get(frame.file_id or "")
+        return picture(frame, self.payloads.whole(key) if key and not frame.image else None)
 
     def state(self) -> bytes:
         """For the next preview."""
@@ -133,7 +157,7 @@ class Work:
             self._known, self.file_points = kept.records, kept.files
 
     def _blocks(self, file: File) -> Iterator[NDArray[np.floating]]:
-        return read_blocks(self._payloads.open(file.key))
+        return read_blocks(self.payloads.open(file.key))
 
 
 def preview(document: Document, _tell: Tell) -> Document:
@@ -144,8 +168,9 @@ def preview(document: Document, _tell: Tell) -> Document:
         work.add_records()
         work.add_files(_PREVIEW_FILE_BYTES)
         result = work.measure(ended=False)
-        cloud = _kept(payloads, request, "preview.ply", preview_ply(work.scan_map, result.placement))
-        return {"document": result.to_document(), "exports": [cloud], "state": work.state()}
+        cloud = cloud_ply(cleaned_cloud(work.scan_map, result, _PREVIEW_POINTS))
+        kept = _kept(payloads, request, "preview.ply", cloud)
+        return {"document": result.to_document(), "exports": [kept], "state": work.state()}
 
 
 def _kept(payloads: Payloads, request: Request, name: str, data: bytes) -> Document:
@@ -167,15 +192,29 @@ def process(document: Document, tell: Tell) -> Document:
         refused = work.add_files()
         tell(0.5)
         result = work.measure(ended=True)
-        tell(0.7)
-        exports: list[Document] = []
+        tell(0.6)
+        mesh, surface = _mesh(work, result)
+        tell(0.8)
+        cloud = cleaned_cloud(work.scan_map, result)
+        files = {form: export(result, mesh, cloud, form, request.title) for form in available(mesh)}
+        model = {"vertices": len(mesh.vertices), "triangles": len(mesh.triangles)}
+        processing = {"version": request.version, "surface": surface}
         return {
-            "document": result.to_document() | {"processing": {"version": request.version}},
-            "exports": exports,
+            "document": result.to_document() | {"model": model, "processing": processing},
+            "exports": [_kept(payloads, request, form, data) for form, data in files.items()],
             "verdicts": _verdicts(work, result),
             "file_points": work.file_points,
             "file_errors": refused,
         }
+
+
+def _mesh(work: Work, result: ScanResult) -> tuple[Mesh, str]:
+    """The model, and whether it is `fused` from images or an `outline` of the measured room."""
+    try:
+        mesh = build_mesh(work.scan_map, work.payloads.frame, result, work.pictures())
+    except ImportError:  # a machine without Open3D, or without what it loads: `weir doctor` says so
+        return shell(result), "outline"
+    return mesh, "fused" if work.scan_map.measured_kind() == "depth" else "outline"
 
 
 def _verdicts(work: Work, result: ScanResult) -> list[tuple[int, bool, str | None, int]]:

@@ -102,6 +102,7 @@ async def _find(
         "records": [(row.seq, row.type, row.object_key, row.sha256) for row in records],
         "files": [(row.file_id, row.kind, row.object_key, row.size or 0) for row in files if row.complete],
         "version": metadata.version("weir-telemetry"),
+        "title": scan.name or f"Scan {scan.scan_id}",
     }
 
 

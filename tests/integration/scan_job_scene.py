@@ -61,7 +61,7 @@ class Scans:
     def make(self, scan_id: str, tenant_id: str, *, priority: int = 0) -> int:
         """A scan without records; its number."""
         rows = self.database.query(
-            "INSERT INTO weir.scan (scan_id, tenant_id, priority) VALUES (%s, %s, %s) RETURNING scan_no",
+            "INSERT INTO weir.scan (scan_id, tenant_id, priority, name) VALUES (%s, %s, %s, 'room') RETURNING scan_no",
             *(scan_id, tenant_id, priority),
         )
         return int(rows[0][0])

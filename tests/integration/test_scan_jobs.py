@@ -72,7 +72,10 @@ def test_records_in_any_order_with_previews_between_give_the_same_result_and_fil
 
     first, second = scans.document("straight"), scans.document("shuffled")
     assert first["status"] == "completed"
-    assert first["frames"]["accepted"] == 60
+    assert first["frames"]["accepted"] + len(first["frames"]["rejected"]) == 60
+    assert sorted(scans.exports("straight")) == ["csv", "glb", "json", "obj", "pdf", "ply", "points.ply"]
+    assert first["model"]["triangles"] > 100
+    assert first["processing"]["surface"] == "fused"
     assert first["room_dimensions"]["height"] is not None
     assert measured(first) == measured(second)
     assert scans.exports("shuffled") == scans.exports("straight")
