@@ -45,9 +45,9 @@ hours AS (
         WHERE b.is_final),
 due AS MATERIALIZED (
     SELECT u.tenant_id, u.meter, u.bucket_start, u.revision, u.quantity,
-           u.bucket_start < %(oldest)s OR EXISTS (
+           u.bucket_start < %(oldest)s AS is_old, EXISTS (
                SELECT FROM weir.billing_period b WHERE b.tenant_id = u.tenant_id AND b.is_final
-               AND u.bucket_start >= b.starts_at AND u.bucket_start < b.ends_at) AS is_closed,
+               AND u.bucket_start >= b.starts_at AND u.bucket_start < b.ends_at) AS is_final,
            coalesce(p.state IN ('sent', 'ambiguous'), false) AS is_unsettled,
            coalesce(p.acked_quantity, 0) AS acked, coalesce(p.adjusted, 0) AS adjusted, p.quantity AS told
     FROM hours h JOIN weir.billing_account a USING (tenant_id)
@@ -60,7 +60,8 @@ later AS (
     INSERT INTO weir.usage_touched (tenant_id, meter, bucket_start)
     SELECT tenant_id, meter, bucket_start FROM due
     WHERE is_unsettled),
-ready AS (SELECT * FROM due WHERE NOT is_unsettled AND bucket_start + interval '1 hour' <= %(now)s),
+ready AS (
+    SELECT *, is_old OR is_final AS is_closed FROM due WHERE NOT is_unsettled AND bucket_start + interval '1 hour' <= %(now)s),
 adjusted AS (
     INSERT INTO weir.usage_push AS p (tenant_id, meter, bucket_start, revision, quantity, state, adjusted, settled_at)
     SELECT tenant_id, meter, bucket_start, revision, quantity, 'adjusted', quantity, %(now)s FROM ready WHERE is_closed
@@ -70,8 +71,7 @@ adjusted AS (
 ledger AS (
     INSERT INTO weir.usage_adjustment (tenant_id, meter, bucket_start, quantity, reason)
     SELECT tenant_id, meter, bucket_start, quantity - acked - adjusted,
-           CASE WHEN bucket_start < %(oldest)s THEN 'the hour is too old to be pushed'
-                ELSE 'the invoice of the period is final' END
+           CASE WHEN is_final THEN 'the invoice of the period is final' ELSE 'the hour is too old to be pushed' END
     FROM ready WHERE is_closed AND quantity - acked - adjusted <> 0 ORDER BY tenant_id, bucket_start, meter),
 planned AS (
     INSERT INTO weir.usage_push AS p (tenant_id, meter, bucket_start, revision, quantity, state)

@@ -285,13 +285,20 @@ def _subscription(found: Any) -> Subscription:  # noqa: ANN401 - Stripe's object
         found.id,
         str(found.customer),
         found.status,
-        found.metadata.to_dict().get("plan", "free"),
+        _plan_of(found),
         _time(found.start_date),
         _time(items[0].current_period_start),
         _time(items[0].current_period_end),
         bool(found.cancel_at_period_end),
         None if found.ended_at is None else _time(found.ended_at),
     )
+
+
+def _plan_of(found: Any) -> str:  # noqa: ANN401 - Stripe's object
+    """By its flat price, which the portal changes; of a price that is not ours, as it was subscribed."""
+    names = {_flat_key(plan): plan.name for plan in PLANS.values()}
+    priced = [names[item.price.lookup_key] for item in found["items"].data if item.price.lookup_key in names]
+    return priced[0] if priced else str(found.metadata.to_dict().get("plan", "free"))
 
 
 def _time(at_s: int) -> datetime:

@@ -97,6 +97,7 @@ class FakeStripe:
         """POST /v1/subscriptions/{id}."""
         subscription = subscriptions.required(self.store, "subscription", subscription_id)
         subscription |= {key: values[key] for key in ("cancel_at_period_end", "metadata") if key in values}
+        subscriptions.change_items(self.store, subscription, values.get("items", []))
         self.store.put("subscription", subscription)
         self.deliveries.emit("customer.subscription.updated", subscription)
         return subscription

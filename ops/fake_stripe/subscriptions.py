@@ -86,6 +86,15 @@ def _item(store: Store, subscription_id: str, item: Object, start: int, end: int
     }
 
 
+def change_items(store: Store, subscription: Object, changes: list[Object]) -> None:
+    """Other prices for items, as when somebody takes another plan; what was metered stays the customer's."""
+    for change in changes:
+        found = next((item for item in subscription["items"]["data"] if item["id"] == change.get("id")), None)
+        if found is None:
+            raise Refused(400, f"No such subscription item: '{change.get('id')}'", param="items")
+        found["price"] = required(store, "price", change["price"])
+
+
 def next_anchor(at: int, config: Object | None) -> int:
     """When the period of this moment ends: a month later, or on the day and hour asked for."""
     moment = datetime.fromtimestamp(at, UTC)
