@@ -83,6 +83,6 @@ def _delta16_zstd(depth: NDArray[np.uint16]) -> bytes:
 
 
 def _rounded(depth: NDArray[np.uint16], step: int) -> NDArray[np.uint16]:
-    """To the nearest multiple, but what is seen never becomes 0, which says that nothing was."""
-    nearest = (np.minimum(depth, _MAX_MM - step) + np.uint16(step // 2)) // np.uint16(step) * np.uint16(step)
-    return np.where(depth > 0, np.maximum(nearest, step), 0).astype(np.uint16)
+    """To the nearest multiple, halves to the even one so that walls stay where they are; what is seen never becomes 0."""
+    nearest = np.minimum(np.rint(depth / step), _MAX_MM // step)
+    return np.where(depth > 0, np.maximum(nearest, 1) * step, 0).astype(np.uint16)

@@ -107,6 +107,17 @@ def test_a_frame_is_rounded_only_if_it_has_to_be() -> None:
     assert len(tight) < 0.75 * len(exact)
 
 
+def test_rounding_moves_no_wall_and_invents_no_hole() -> None:
+    image = np.random.default_rng(1).integers(4, 65_530, (256, 256)).astype(np.uint16)
+    image[0, :3] = [1, 65_535, 2]
+    value = scan_records.depth_record(0, MOMENT, image, intrinsics(image), POSE, budget_bytes=1)
+    error = codec.depth_mm(decoded(value)).astype(int) - image
+
+    assert error[0, :3].tolist() == [3, -3, 2]  # 4, 65 532 and 4: nothing becomes 0 or leaves 16 bits
+    assert np.abs(error[1:]).max() <= 2
+    assert abs(error.mean()) < 0.02  # of 65 536 errors of 1.2 mm each; rounding halves up would give 0.5
+
+
 @given(st.lists(st.tuples(*[st.integers(-32_767, 32_767)] * 3).filter(any), min_size=1, max_size=50))
 def test_points_near_the_scanner_arrive_to_the_millimetre(rows: list[tuple[int, int, int]]) -> None:
     metres = np.array(rows) / 1000
