@@ -6,11 +6,18 @@ All run as weir_reader in a tenant's transaction; each tells the live channel by
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.postgres import Connection
 
 Document = Mapping[str, Any]
+
+
+class QueuePlace(NamedTuple):
+    """How many scans go before, the own one included (0: its turn has come), and how long until its result."""
+
+    position: int
+    estimated_s: float
 
 
 async def create_scan(connection: Connection, name: str, device_id: str | None, priority: int) -> Document | None:
@@ -31,6 +38,13 @@ async def cancel_scan(connection: Connection, scan_id: str) -> Document | None:
 async def retry_scan(connection: Connection, scan_id: str) -> Document | None:
     """Process a scan that failed once more."""
     return await _document(connection, "SELECT weir_tenant.retry_scan(%s)", scan_id)
+
+
+async def queue_position(connection: Connection, scan_id: str) -> QueuePlace | None:
+    """Where a scan stands that waits for its result; None if it does not."""
+    cursor = await connection.execute("SELECT * FROM weir_tenant.scan_queue_position(%s)", (scan_id,))
+    row = await cursor.fetchone()
+    return None if row is None else QueuePlace(*row)
 
 
 async def _document(connection: Connection, statement: str, *values: object) -> Document | None:

@@ -93,6 +93,8 @@ class Scan(Open):
     objects: list[ScanObject]
     model: ScanModel
     processing: dict[str, Any] | None = None
+    queue_position: int | None = Field(None, description="scans that go before it, itself included; 0: it is processed")
+    estimated_seconds: float | None = Field(None, description="until its result, about")
     error: str | None = None
     created_at: str
     completed_at: str | None = None

@@ -13,9 +13,11 @@ from starlette.responses import Response
 
 from accounts import scans
 from accounts.billing.plans import Feature
+from accounts.billing.quotas import admit_scan
 from api import fields
 from api.auth import Principal, Require
 from api.bodies import Body, described, require_known
+from api.entitled import refused
 from api.errors import Problem
 from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
 from api.place_bodies import answer
@@ -58,7 +60,7 @@ Start = Annotated[
 End = Annotated[str | None, Query(max_length=64, description="RFC 3339: begun before it", examples=[_TIME_EXAMPLE])]
 
 _MAX_FRAMES: Final = 1_000_000
-_ENDED: Final = ("queued", "processing", "completed", "incomplete")
+_IN_WORK: Final = ("queued", "processing")
 _CREATED_BODY: Final = described(
     SCAN_SCHEMA,
     {"name": "Kitchen, ground floor", "device_id": "dev_91c3f0a7b2", "priority": 0},
@@ -94,9 +96,12 @@ async def create_scan(services: ServicesOfApp, principal: Writer, body: Body) ->
     priority = _whole(body, "priority", -MAX_PRIORITY, MAX_PRIORITY) or 0
     await services.entitled.require(services, principal.tenant_id, Feature.SCANS)
     async with tenant_transaction(services.pool, principal.tenant_id, principal.subject) as connection:
+        refusal = await admit_scan(connection, principal.tenant_id, _moment(services.clock.now_ms() * 1_000))
+        if refusal is not None:
+            raise refused(refusal, Feature.SCANS)
         made = await scans.create_scan(connection, name, device_id, priority)
-    if made is None:
-        raise Problem.not_found(what="device")
+        if made is None:
+            raise Problem.not_found(what="device")
     return answer(made, HTTPStatus.CREATED)
 
 
@@ -132,7 +137,9 @@ async def read_scan(services: ServicesOfApp, principal: Reader, scan_id: ScanId)
     """One scan: how it stands, and what is measured of it so far, each number with its standard deviation."""
     async with tenant_transaction(services.pool, principal.tenant_id) as connection:
         document = await require_scan(connection, scan_id)
-    return answer(document)
+        place = await scans.queue_position(connection, scan_id) if document["status"] in _IN_WORK else None
+    told = {} if place is None else {"queue_position": place.position, "estimated_seconds": place.estimated_s}
+    return answer({**document, **told})
 
 
 @router.post(

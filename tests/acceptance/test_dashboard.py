@@ -27,6 +27,7 @@ PAGES = {
     "#/rules": "Rules",
     "#/rules/new": "New rule",
     "#/quality": "Data quality",
+    "#/scans": "Scans",
     "#/places": "Places",
     "#/devices": "Devices",
     "#/usage": "Usage",

@@ -33,6 +33,7 @@ PAGES = {
     "#/alerts?status=all": "Alerts",
     "#/rules": "Rules",
     "#/quality": "Data quality",
+    "#/scans": "Scans",
     "#/places": "Places",
     "#/devices": "Devices",
     "#/access": "Access",

@@ -106,6 +106,16 @@ export class Feed extends EventTarget {
     return this.rules.get(ruleId)?.name ?? "Rule no longer there";
   }
 
+  /** Follows another channel for as long as a view is shown; where nothing is live, `ask` is called every two seconds. */
+  follow(channel, handlers, ask, signal) {
+    const end = this.#live.subscribe(channel, null, handlers);
+    const timer = setInterval(() => this.link === "polling" && ask(), POLL_MS);
+    signal.addEventListener("abort", () => {
+      clearInterval(timer);
+      end();
+    });
+  }
+
   /** Takes an alert that the API just answered. */
   takeAlert(alert) {
     this.#onAlerts([alert]);

@@ -1,6 +1,7 @@
 // Requests to the REST API of the same origin; failures are the server's problem details (RFC 9457).
 
 const TIMEOUT_MS = 20_000;
+const FILE_TIMEOUT_MS = 600_000;
 
 export class ApiError extends Error {
   constructor(status, problem = {}) {
@@ -22,14 +23,17 @@ let skewMs = 0;
 export const nowMs = () => Date.now() + skewMs;
 
 /** One exchange; resolves to the parsed body, null without one. */
-export async function exchange(method, path, { token = null, body, headers = {}, signal } = {}) {
-  const timeout = AbortSignal.timeout(TIMEOUT_MS);
-  const options = { method, cache: "no-store", signal: signal ? AbortSignal.any([signal, timeout]) : timeout };
+export async function exchange(method, path, { body, headers = {}, ...options } = {}) {
+  const json = body === undefined ? { headers } : { headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const response = await respond(method, path, { ...options, ...json });
+  return response.status === 204 ? null : response.json().catch(() => null);
+}
+
+/** One exchange of whatever bytes; resolves to the response if it is a good one. */
+async function respond(method, path, { token = null, body, headers = {}, signal, timeoutMs = TIMEOUT_MS } = {}) {
+  const timeout = AbortSignal.timeout(timeoutMs);
+  const options = { method, body, cache: "no-store", signal: signal ? AbortSignal.any([signal, timeout]) : timeout };
   options.headers = { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
-  if (body !== undefined) {
-    options.body = JSON.stringify(body);
-    options.headers["Content-Type"] = "application/json";
-  }
   let response;
   try {
     response = await fetch(path, options);
@@ -38,9 +42,8 @@ export async function exchange(method, path, { token = null, body, headers = {},
     throw new ApiError(0);
   }
   learnTime(response.headers.get("date"));
-  const answer = response.status === 204 ? null : await response.json().catch(() => null);
-  if (!response.ok) throw new ApiError(response.status, answer ?? {});
-  return answer;
+  if (!response.ok) throw new ApiError(response.status, (await response.json().catch(() => null)) ?? {});
+  return response;
 }
 
 function learnTime(date) {
@@ -57,17 +60,26 @@ export class Api {
     this.session = session;
   }
 
-  async call(method, path, options = {}) {
+  call(method, path, options = {}) {
+    return this.#asked((token) => exchange(method, path, { ...options, token }));
+  }
+
+  /** For files: the response itself, which may take minutes. */
+  raw(method, path, options = {}) {
+    return this.#asked((token) => respond(method, path, { timeoutMs: FILE_TIMEOUT_MS, ...options, token }));
+  }
+
+  async #asked(ask) {
     const token = await this.session.token();
     try {
-      return await exchange(method, path, { ...options, token });
+      return await ask(token);
     } catch (error) {
       // What was allowed when the page was drawn is not any more.
       if (error.code === "missing_permission") this.session.dispatchEvent(new Event("refused"));
       if (error.status !== 401) throw error;
       const renewed = await this.session.renewed(token);
       if (!renewed) throw error;
-      return exchange(method, path, { ...options, token: renewed });
+      return ask(renewed);
     }
   }
 

@@ -15,16 +15,18 @@ import * as places from "./views/places.js";
 import * as quality from "./views/quality.js";
 import * as ruleEditor from "./views/rule_editor.js";
 import * as rules from "./views/rules.js";
+import * as scan from "./views/scan.js";
+import * as scans from "./views/scans.js";
 import * as sensor from "./views/sensor.js";
 import * as signIn from "./views/sign_in.js";
 import * as usage from "./views/usage.js";
 
 const VIEWS = [
   [/^\/$/, overview], [/^\/sensors\/([^/]+)$/, sensor], [/^\/alerts$/, alerts], [/^\/alerts\/([^/]+)$/, alertView],
-  [/^\/rules$/, rules], [/^\/rules\/([^/]+)$/, ruleEditor], [/^\/quality$/, quality], [/^\/places$/, places], [/^\/devices$/, devices],
+  [/^\/rules$/, rules], [/^\/rules\/([^/]+)$/, ruleEditor], [/^\/quality$/, quality], [/^\/scans$/, scans], [/^\/scans\/([^/]+)$/, scan], [/^\/places$/, places], [/^\/devices$/, devices],
   [/^\/usage$/, usage], [/^\/access$/, access],
 ];
-const NAV = [["/", "Overview"], ["/alerts", "Alerts"], ["/rules", "Rules"], ["/quality", "Data quality"], ["/places", "Places"], ["/devices", "Devices"], ["/usage", "Usage", "billing:read"], ["/access", "Access"]];
+const NAV = [["/", "Overview"], ["/alerts", "Alerts"], ["/rules", "Rules"], ["/quality", "Data quality"], ["/scans", "Scans"], ["/places", "Places"], ["/devices", "Devices"], ["/usage", "Usage", "billing:read"], ["/access", "Access"]];
 
 const main = document.getElementById("main");
 const session = new Session();

@@ -32,7 +32,7 @@ def test_the_page_names_files_that_are_there_and_nothing_elsewhere(client: TestC
     page = client.get("/")
 
     addresses = re.findall(r'(?:src|href|data-plotly)="([^"#]+)"', page.text)
-    assert len(addresses) == 7
+    assert len(addresses) == 8
     for address in addresses:
         assert client.get(f"/{address}").status_code == 200, address
     assert "{" not in page.text

@@ -1,0 +1,73 @@
+// What a scan's states, numbers and reasons mean, in words.
+import { badge, capital, number } from "../format.js";
+
+export const RUNNING = ["receiving", "queued", "processing"];
+export const FORMATS = [
+  ["json", "Everything as data"], ["csv", "Measurements as a table"], ["pdf", "Report with plan"], ["ply", "Mesh, PLY"], ["obj", "Mesh, OBJ"], ["glb", "Mesh, GLB"], ["points.ply", "Cleaned point cloud"],
+];
+export const QUANTITIES = [["length", "Length", "m"], ["width", "Width", "m"], ["height", "Height", "m"], ["area", "Floor area", "m²"], ["perimeter", "Perimeter", "m"], ["volume", "Volume", "m³"]];
+
+const STATUSES = {
+  receiving: ["", "connecting", "Receiving"], queued: ["warn", "pending", "Queued"], processing: ["", "polling", "Processing"], completed: ["ok", "ok", "Completed"],
+  incomplete: ["warn", "retracted", "Ended early"], failed: ["alert", "alert", "Failed"], cancelled: ["", "stopped", "Cancelled"],
+};
+const VERDICTS = {
+  good: ["ok", "ok", "Good", "All of the room was seen well: the numbers hold within what is said beside them."],
+  estimate: ["warn", "info", "Estimate", "Parts of the room were seen poorly: take the numbers as an estimate, and mind what is said beside them."],
+  incomplete: ["alert", "silent", "Incomplete", "Too little was seen for some of the numbers. Nothing was guessed: scan the parts that are listed, and they will be there."],
+};
+const PARTS = { everything: "The whole room: hardly anything could be used", floor: "The floor", ceiling: "The ceiling", walls: "The walls, most of all just under the ceiling", scale: "The scale" };
+const WARNINGS = {
+  millimetres_sent_as_metres: "Millimetres were sent as metres: the room would be as large as a town.",
+  metres_sent_as_millimetres: "Metres were sent as millimetres: the room would fit into a matchbox.",
+  inverse_pose: "Poses were sent the wrong way round: world to camera instead of camera to world.",
+  y_up_world: "The world's y axis points up instead of z: convert it as the device library does.",
+  colour_intrinsics_on_depth: "The intrinsics are those of the colour camera, not of the depth image.",
+  scale_is_implausible: "The scale is implausible for a room; check the unit.",
+  mirror_or_glass_wall: "A wall looks like a mirror or a pane of glass: what is behind it was not measured.",
+  recognizer_disagrees: "The device's own room model disagrees with what was measured.",
+};
+const REASONS = {
+  pose_jump: "the position jumped", tracking_lost: "the device had lost its position", tracking_limited: "the device was unsure of its position", too_few_points: "nearly nothing was measured", blurred: "moved too fast",
+  duplicate: "came twice with other content", conflict: "came twice with other content", far: "farther than the sensor reaches",
+};
+
+export function statusOfScan(scan) {
+  const [tone, shape, text] = STATUSES[scan.status] ?? ["", "info", capital(scan.status)];
+  return badge(tone, shape, text);
+}
+
+export function verdictBadge(verdict) {
+  if (!VERDICTS[verdict]) return "–";
+  const [tone, shape, text] = VERDICTS[verdict];
+  return badge(tone, shape, text);
+}
+
+export const verdictText = (verdict) => VERDICTS[verdict]?.[3] ?? "";
+
+export function partText(part) {
+  const wall = /^wall[ _]?(\d+)$/.exec(part);
+  return wall ? `Wall ${Number(wall[1]) + 1} of the plan` : PARTS[part] ?? capital(part.replaceAll("_", " "));
+}
+
+export const warningText = (warning) => WARNINGS[warning] ?? `${capital(String(warning).replaceAll("_", " "))}.`;
+export const reasonText = (reason) => capital(REASONS[reason] ?? reason.replaceAll("_", " "));
+
+/** "5.203 m ± 1.1 cm"; a dash without enough evidence. */
+export function measured(value, sigma, unit) {
+  if (value === null || value === undefined) return { value: "–", spread: "not enough evidence" };
+  const digits = unit === "m" ? 3 : 2;
+  const spread = sigma === null || sigma === undefined ? "" : unit === "m" && sigma < 0.1 ? `± ${number(Math.round(sigma * 1000) / 10)} cm` : `± ${sigma.toFixed(2)} ${unit}`;
+  return { value: `${value.toFixed(digits)} ${unit}`, spread };
+}
+
+/** "5.20 × 4.10 × 2.50 m". */
+export function sizeText(scan) {
+  const sides = ["length", "width", "height"].map((name) => scan.room_dimensions?.[name]);
+  return sides.every((side) => side === null || side === undefined) ? "–" : `${sides.map((side) => (side ?? null) === null ? "–" : side.toFixed(2)).join(" × ")} m`;
+}
+
+export function fileSize(bytes) {
+  const [size, unit] = bytes >= 1e9 ? [1e9, "GB"] : bytes >= 1e6 ? [1e6, "MB"] : bytes >= 1e3 ? [1e3, "kB"] : [1, "bytes"];
+  return `${number(bytes / size)} ${unit}`;
+}

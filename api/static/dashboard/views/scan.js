@@ -1,0 +1,197 @@
+// One scan: how it stands, its plan, its measurements and what they are worth, the cloud and the mesh, files to take away.
+import { cell, confirmed, failure, field, fill, h, loading, table } from "../dom.js";
+import { count, duration, moment } from "../format.js";
+import { nameOfOpening, planOf } from "../scans/plan.js";
+import { Model } from "../scans/model.js";
+import { FORMATS, QUANTITIES, RUNNING, fileSize, measured, partText, reasonText, statusOfScan, verdictBadge, verdictText, warningText } from "../scans/words.js";
+import { begin, send } from "../scans/upload.js";
+
+export function show(context, [scanId]) {
+  const { api, feed, session, signal } = context;
+  const mayWrite = session.may("scans:write");
+  const path = `v1/scans/${encodeURIComponent(scanId)}`;
+  const heading = h("h1", {}, "Scan"), state = h("div", { class: "row" }), news = h("div", {}), body = h("div", { class: "stack" }, loading());
+  const files = filesPanel(context, path, scanId);
+  const model = new Model(api, path, signal);
+  let shown = "";
+
+  async function load() {
+    try {
+      take([await api.get(path, {}, signal)]);
+    } catch (error) {
+      if (!signal.aborted) fill(body, failure(error, load));
+    }
+  }
+
+  function take(items) {
+    const scan = items.findLast((item) => item.scan_id === scanId);
+    if (!scan) return;
+    // Progress moves often, the rest rarely: what is the same stays, and with it the focus.
+    const { progress, ...rest } = scan;
+    drawState(scan);
+    const text = JSON.stringify(rest);
+    if (text !== shown) drawBody(scan);
+    shown = text;
+  }
+
+  function drawState(scan) {
+    heading.textContent = scan.name || "Unnamed scan";
+    document.title = `${heading.textContent} – Weir`;
+    const runs = RUNNING.includes(scan.status);
+    fill(state, statusOfScan(scan), runs ? h("progress", { max: 100, value: scan.progress ?? 0, "aria-label": "Progress" }) : null, h("span", { class: "muted small", role: "status" }, standing(scan)),
+      mayWrite && scan.status === "receiving" ? act("Complete", "complete", null) : null, mayWrite && runs ? act("Cancel", "cancel", "Nothing more of it is processed. Its frames and files stay.") : null, mayWrite && scan.status === "failed" ? act("Try again", "retry", null) : null);
+  }
+
+  function act(name, verb, question) {
+    return h("button", { type: "button", class: "small", onclick: async () => {
+      if (question && !(await confirmed(`${name} this scan?`, question, `${name} scan`))) return;
+      fill(news);
+      await api.post(`${path}/${verb}`).then((scan) => take([scan])).catch((error) => fill(news, failure(error, null)));
+    } }, name);
+  }
+
+  function drawBody(scan) {
+    const plan = planOf(scan);
+    fill(body,
+      scan.error ? h("p", { class: "notice", "data-tone": "alert" }, scan.error) : null,
+      verdictPanel(scan),
+      h("dl", { class: "tiles" }, QUANTITIES.map(([key, label, unit]) => tile(label, scan.verdict ? measured(scan.room_dimensions?.[key], scan.uncertainty?.[key], unit) : { value: "–", spread: "not yet" }))),
+      h("div", { class: "halves" },
+        h("section", { class: "panel stack" }, h("h2", {}, "Plan"), plan ?? h("p", { class: "empty" }, "There is no plan yet: the walls are not seen well enough.")),
+        h("section", { class: "panel stack" }, h("h2", {}, "Cloud and mesh"), model.element)),
+      h("div", { class: "halves" }, openings(scan), objects(scan)), frames(scan), downloads(scan), files.element);
+    model.follow(scan);
+    files.follow(scan);
+  }
+
+  function downloads(scan) {
+    const known = scan.model?.formats ?? [];
+    const isDone = ["completed", "incomplete"].includes(scan.status);
+    const buttons = FORMATS.filter(([format]) => known.includes(format)).map(([format, text]) => h("button", { type: "button", onclick: () => download(`${path}/export?format=${format}`, `${scan.name || scanId}.${format}`) }, text));
+    return h("section", { class: "panel stack" }, h("h2", {}, "Downloads"), isDone && buttons.length ? h("div", { class: "row" }, buttons) : h("p", { class: "muted" }, "They are there when the scan is processed."));
+  }
+
+  async function download(from, name) {
+    fill(news);
+    try {
+      await save(await api.raw("GET", from, { signal }), name);
+    } catch (error) {
+      if (!signal.aborted) fill(news, failure(error, null));
+    }
+  }
+
+  files.download = download;
+  signal.addEventListener("abort", () => model.dispose());
+  feed.follow("scans", { snapshot: take, event: take }, load, signal);
+  load();
+  return { title: "Scan", node: h("div", { class: "stack" }, h("div", {}, h("p", { class: "crumbs" }, h("a", { href: "#/scans" }, "Scans")), heading), state, news, body) };
+}
+
+function standing(scan) {
+  const parts = [
+    RUNNING.includes(scan.status) ? `${scan.progress ?? 0} %` : null,
+    scan.status === "queued" && scan.queue_position ? `number ${scan.queue_position} in the queue` : null,
+    RUNNING.includes(scan.status) && scan.estimated_seconds ? `about ${duration(scan.estimated_seconds * 1000)} to go` : null,
+    scan.processing?.seconds ? `processed in ${scan.processing.seconds.toFixed(1)} s` : null,
+  ];
+  return parts.filter(Boolean).join(", ");
+}
+
+const tile = (label, { value, spread }) => h("div", { class: "tile" }, h("dt", {}, label), h("dd", {}, value, " ", h("small", {}, spread)));
+
+function verdictPanel(scan) {
+  const parts = scan.missing_parts ?? [], warnings = scan.warnings ?? [];
+  if (!scan.verdict) return h("p", { class: "panel muted" }, "Nothing is measured yet.");
+  return h("section", { class: "panel stack" }, h("h2", {}, "How far this can be trusted"), h("p", {}, verdictBadge(scan.verdict), " ", verdictText(scan.verdict)),
+    h("p", { class: "muted small" }, "± is one standard deviation: the truth lies within twice of it in 19 of 20 cases."),
+    parts.length ? h("div", {}, h("h3", {}, "Scan again"), h("ul", { class: "dots" }, parts.map((part) => h("li", {}, partText(part))))) : null,
+    warnings.length ? h("div", {}, h("h3", {}, "Likely mistakes"), h("ul", { class: "dots" }, warnings.map((each) => h("li", {}, warningText(each))))) : null);
+}
+
+const metres = (value) => (value === null || value === undefined ? "–" : `${value.toFixed(2)} m`);
+
+function openings(scan) {
+  const rows = (scan.openings ?? []).map((each, n) => h("tr", {}, h("th", { scope: "row" }, `${nameOfOpening(each, n)} ${each.kind}`), cell("Wall", String(each.wall + 1)), cell("Width", metres(each.width), "number"), cell("Height", metres(each.height), "number"), cell("Sill", metres(each.sill), "number")));
+  return h("section", { class: "panel flush" }, h("h2", {}, "Doors, windows, passages"), rows.length ? table("Openings", [{ name: "Opening" }, { name: "Wall" }, { name: "Width", number: true }, { name: "Height", number: true }, { name: "Sill", number: true }], rows) : h("p", { class: "empty" }, "None found."));
+}
+
+function objects(scan) {
+  const rows = (scan.objects ?? []).map((each, n) => h("tr", {}, h("th", { scope: "row" }, each.class ?? `Object ${n + 1}`), cell("Length", metres(each.size[0]), "number"), cell("Width", metres(each.size[1]), "number"), cell("Height", metres(each.size[2]), "number")));
+  return h("section", { class: "panel flush" }, h("h2", {}, "Objects"), rows.length ? table("Objects", [{ name: "Object" }, { name: "Length", number: true }, { name: "Width", number: true }, { name: "Height", number: true }], rows) : h("p", { class: "empty" }, "None found."));
+}
+
+function frames({ frames: found = {} }) {
+  const reasons = Map.groupBy(found.rejected ?? [], (each) => each.reason);
+  const rows = [...reasons].map(([reason, each]) => h("tr", {}, h("th", { scope: "row" }, reasonText(reason)), cell("Frames", count(each.length), "number"), cell("Which", some(each.map((one) => one.seq)))));
+  const missing = found.missing ?? [];
+  return h("section", { class: "panel flush" }, h("h2", {}, "Frames"),
+    h("p", { class: "panel-head muted" }, `${count(found.received ?? 0)} received, ${count(found.accepted ?? 0)} used${missing.length ? `, ${count(missing.length)} missing: ${some(missing)}` : ""}.`),
+    rows.length ? table("Frames that were not used", [{ name: "Not used, because" }, { name: "Frames", number: true }, { name: "Which" }], rows) : null);
+}
+
+const some = (numbers) => (numbers.length > 12 ? `${numbers.slice(0, 12).join(", ")} …` : numbers.join(", "));
+
+async function save(response, name) {
+  const url = URL.createObjectURL(await response.blob());
+  const link = h("a", { href: url, download: name.replace(/[/\\:*?"<>|\p{Cc}]/gu, "_") });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+/** The scan's files: those there, those on their way, and another one. */
+function filesPanel({ api, session, signal }, path, scanId) {
+  const mayWrite = session.may("scans:write");
+  const list = h("div", {}), progress = h("p", { class: "muted", role: "status" });
+  const chosen = h("input", { type: "file", accept: ".ply,.pcd" });
+  const add = h("form", { class: "row panel-head", onsubmit: (event) => {
+    event.preventDefault();
+    if (chosen.files[0]) begin(api, scanId, chosen.files[0]).then((fileId) => forward(fileId, chosen.files[0]), told);
+  } }, h("div", { class: "grow" }, field("Add a file", chosen, { hint: "PLY or PCD, up to 2 GB." })), h("button", {}, "Upload"), progress);
+  const panel = { element: h("section", { class: "panel flush" }, h("h2", {}, "Files"), list, add), follow, download: null };
+
+  const told = (error) => { if (!signal.aborted) progress.textContent = error.message; };
+
+  async function forward(fileId, file) {
+    try {
+      await send(api, scanId, fileId, file, { signal, told: (bytes) => { progress.textContent = `${Math.floor((100 * bytes) / file.size)} % is there.`; } });
+      progress.textContent = "The file is there.";
+    } catch (error) {
+      told(error);
+    }
+    load();
+  }
+
+  /** An upload that was cut goes on with the same file, also after the page was left. */
+  function goOn(file) {
+    const picker = h("input", { type: "file", hidden: true, onchange: () => {
+      const again = picker.files[0];
+      if (again.size !== file.bytes) progress.textContent = `That file has ${fileSize(again.size)}, the upload is of ${fileSize(file.bytes)}: choose the same one.`;
+      else forward(file.file_id, again);
+    } });
+    picker.click();
+  }
+
+  function row(file) {
+    const button = !file.complete && (!mayWrite || file.expires_at === null) ? null : file.complete
+      ? h("button", { type: "button", class: "small", "aria-label": `Download ${file.name}`, onclick: () => panel.download(`${path}/files/${encodeURIComponent(file.file_id)}`, file.name) }, "Download")
+      : h("button", { type: "button", class: "small", "aria-label": `Go on with ${file.name}`, onclick: () => goOn(file) }, "Go on");
+    return h("tr", {}, h("th", { scope: "row" }, file.name || file.file_id), cell("Size", file.bytes === null ? "–" : fileSize(file.bytes), "number"), cell("There", file.complete ? "all" : fileSize(file.received), "number"), cell("Began", moment(file.created_at)), cell("", button, "actions"));
+  }
+
+  /** Files join a scan while it is being received. */
+  function follow(scan) {
+    add.hidden = !mayWrite || scan.status !== "receiving";
+    load();
+  }
+
+  async function load() {
+    try {
+      const files = await api.all(`${path}/files`, {}, { most: 200, signal });
+      fill(list, files.length ? table("Files of this scan", [{ name: "File" }, { name: "Size", number: true }, { name: "There", number: true }, { name: "Began" }, { name: "" }], files.map(row)) : h("p", { class: "panel-head muted" }, "None."));
+    } catch (error) {
+      if (!signal.aborted) fill(list, failure(error, load));
+    }
+  }
+
+  return panel;
+}
