@@ -17,6 +17,9 @@ class WorkerCounters:
     readings_duplicate_total: int = 0
     readings_replaced_total: int = 0
     readings_late_total: int = 0
+    scan_frames_inserted_total: int = 0
+    scan_frames_duplicate_total: int = 0
+    scan_frames_conflict_total: int = 0
     refusals_total: int = 0
     batches_total: int = 0
     batch_failures_total: int = 0

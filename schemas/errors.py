@@ -51,6 +51,13 @@ class Reason(StrEnum):
     NO_VALID_POINTS = "no_valid_points"
     NON_FINITE_POINTS = "non_finite_points"
     POINTS_OUT_OF_REACH = "points_out_of_reach"
+    # Scans (docs/scan-intake.md):
+    INVALID_SCAN_ID = "invalid_scan_id"
+    SCAN_OF_ANOTHER_DEVICE = "scan_of_another_device"
+    SCAN_CANCELLED = "scan_cancelled"
+    NOT_INCLUDED = "not_included"
+    UNPAID = "unpaid"
+    QUOTA_EXCEEDED = "quota_exceeded"
 
 
 class WeirError(Exception):

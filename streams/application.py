@@ -1,13 +1,14 @@
-"""The Faust application: one topic, one agent, our transport; no tables, no web server, no acknowledgement of its own."""
+"""The Faust application: an agent for each topic, our transport; no tables, no web server, no acknowledgement of its own."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import faust
+from faust.types import TP
 from yarl import URL
 
 from core.settings import Settings
@@ -26,13 +27,12 @@ class _Passthrough(faust.Schema):
         return message.value
 
 
-def build_application(settings: Settings, topic: str, intake: Intake, folder: Path) -> faust.App:
-    """The application that feeds `intake`; not started yet.
+def build_application(settings: Settings, intakes: Mapping[str, Intake], folder: Path) -> faust.App:
+    """The application that feeds these; not started yet.
 
     Args:
         settings: brokers, consumer group and limits.
-        topic: the broker's name of the topic to read.
-        intake: gets every fetched batch.
+        intakes: by the agent's name; each gets every fetched batch of its topic.
         folder: Faust makes a data folder even where it keeps no tables.
     """
     brokers = [URL(f"kafka://{server}") for server in settings.kafka_bootstrap.split(",")]
@@ -57,15 +57,29 @@ def build_application(settings: Settings, topic: str, intake: Intake, folder: Pa
         # Waiting for in-flight batches at a rebalance can wait for ever; the fence makes it needless.
         stream_wait_empty=False,
     )
-    app.transport = RecordBatchTransport(
-        brokers, app, asyncio.get_running_loop(), positions=lambda partitions: intake.positions(app, partitions)
-    )
 
-    async def readings(stream: Any) -> AsyncIterator[None]:  # noqa: ANN401
+    async def positions(partitions: set[TP]) -> Mapping[TP, int]:
+        found: dict[TP, int] = {}
+        for intake in intakes.values():
+            found.update(await intake.positions(app, partitions))
+        return found
+
+    def full_topics() -> frozenset[str]:
+        return frozenset(intake.topic for intake in intakes.values() if not intake.holds_up and intake.is_full)
+
+    app.transport = RecordBatchTransport(
+        brokers, app, asyncio.get_running_loop(), positions=positions, full_topics=full_topics
+    )
+    for name, intake in intakes.items():
+        _add_agent(app, name, intake)
+    return app
+
+
+def _add_agent(app: faust.App, name: str, intake: Intake) -> None:
+    async def take(stream: Any) -> AsyncIterator[None]:  # noqa: ANN401
         async for event in stream.noack().events():
             await intake.add(app, stream, event)
             yield
 
-    channel = app.topic(topic, schema=_Passthrough(), allow_empty=True)
-    app.agent(channel, concurrency=1, name="readings")(readings)
-    return app
+    channel = app.topic(intake.topic, schema=_Passthrough(), allow_empty=True)
+    app.agent(channel, concurrency=1, name=name)(take)

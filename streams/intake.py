@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import faust
 import structlog
@@ -28,7 +28,7 @@ from sinks.dead_letters import Record
 from sinks.timescale.writer import Fenced
 from streams.lanes import Lanes
 from streams.positions import Stand, load_positions, reread_truncated_log
-from streams.readings import BatchReport, ReadingsPipeline, RecordBatch
+from streams.readings import RecordBatch
 from streams.rules.silence import LogEnds
 from streams.stalls import Standing
 from streams.transport import RecordBatchConsumer
@@ -46,6 +46,45 @@ _CONCURRENT_PARTITIONS = 2
 _POSITION_RETRY_S = 0.5
 _POSITION_TIMEOUT_S = 5.0
 _MAX_BACKOFF_S = 5.0
+
+
+class Report(Protocol):
+    """What one batch came to; one log line and the worker's counters."""
+
+    @property
+    def records(self) -> int:
+        """How many there were."""
+        ...
+
+    @property
+    def refused(self) -> int:
+        """How many refusals they caused."""
+        ...
+
+    @property
+    def flooding(self) -> Sequence[str]:
+        """Devices whose refusals became a flood."""
+        ...
+
+    def count(self, counters: WorkerCounters) -> None:
+        """Add the rest to the process's counters."""
+        ...
+
+    def shown(self) -> Mapping[str, int]:
+        """The rest for the log line."""
+        ...
+
+
+class Pipeline(Protocol):
+    """Turns a batch into one transaction."""
+
+    async def process(self, batch: RecordBatch) -> Report:
+        """Commit one batch, or raise with nothing written."""
+        ...
+
+    async def stored_offset(self, batch: RecordBatch) -> int | None:
+        """The stored position of the batch's partition; None when the topic has another identity by now."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +106,8 @@ class Intake:
         pipeline: turns a batch into a transaction.
         counters: of the process.
         on_failure: called with what must end the process.
+        holds_up: whether too much waiting holds up the fetcher, and so every topic; if not, the fetcher has to ask
+            `is_full` and pass this topic over.
     """
 
     def __init__(
@@ -74,9 +115,11 @@ class Intake:
         settings: Settings,
         topic: str,
         pool: Pool,
-        pipeline: ReadingsPipeline,
+        pipeline: Pipeline,
         counters: WorkerCounters,
         on_failure: Callable[[BaseException], None],
+        *,
+        holds_up: bool = True,
     ) -> None:
         self._settings = settings
         self._topic = topic
@@ -84,10 +127,23 @@ class Intake:
         self._pipeline = pipeline
         self._counters = counters
         self._on_failure = on_failure
-        self._lanes = Lanes[_Fetched](_CONCURRENT_PARTITIONS, _MOST_WAITING_BYTES, self._work_off_fetched)
+        self._lanes = Lanes[_Fetched](
+            _CONCURRENT_PARTITIONS, _MOST_WAITING_BYTES, self._work_off_fetched, holds_up=holds_up
+        )
         self._chunk_records = min(_CHUNK_RECORDS, settings.batch_max_records)
+        self.holds_up = holds_up
         self._stands: dict[int, Stand] = {}
         self._assigned_at = 0.0
+
+    @property
+    def topic(self) -> str:
+        """The broker's name of the topic."""
+        return self._topic
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough waits; what is fetched all the same is taken, but must then be little."""
+        return self._lanes.is_full
 
     async def add(self, app: faust.App, stream: Any, event: Any) -> None:  # noqa: ANN401
         """Take one fetched batch; returns at once unless too much waits."""
@@ -120,7 +176,11 @@ class Intake:
             {tp.partition: int(starts[tp]) for tp in wanted},
         )
         self._stands, self._assigned_at = stands, monotonic_s()
-        log.info("partitions.assigned", positions={number: stand.next_offset for number, stand in stands.items()})
+        log.info(
+            "partitions.assigned",
+            topic=self._topic,
+            positions={number: stand.next_offset for number, stand in stands.items()},
+        )
         return {tp: stands[tp.partition].next_offset for tp in wanted}
 
     async def log_ends(self) -> LogEnds:
@@ -154,8 +214,8 @@ class Intake:
         ]
 
     async def standings(self, app: faust.App) -> Mapping[int, Standing] | None:
-        """Where the partitions stand that this worker holds; None while a rebalance is under way."""
-        if app.rebalancing:
+        """Where the partitions stand that this worker holds; None while they change, or while the topic is passed over."""
+        if app.rebalancing or (self.is_full and not self.holds_up):
             return None
         held = {tp for tp in app.consumer.assignment() if tp.topic == self._topic and tp.partition in self._stands}
         return {tp.partition: await self._standing(app.consumer, tp) for tp in held}
@@ -241,7 +301,7 @@ class Intake:
             )
             raise Transient(msg)
 
-    async def _process(self, batch: RecordBatch) -> BatchReport | None:
+    async def _process(self, batch: RecordBatch) -> Report | None:
         """Commit a batch, trying again while only the surroundings fail.
 
         Returns:
@@ -263,27 +323,23 @@ class Intake:
                 log.warning("batch.retried", partition=batch.partition, failures=failures, error=repr(exc)[:200])
                 await asyncio.sleep(random.uniform(0.05, min(_MAX_BACKOFF_S, 0.2 * 2**failures)))  # noqa: S311
 
-    def _count(self, batch: RecordBatch, report: BatchReport, seconds: float) -> None:
+    def _count(self, batch: RecordBatch, report: Report, seconds: float) -> None:
         counters = self._counters
         counters.batches_total += 1
         counters.records_total += report.records
-        counters.readings_inserted_total += report.inserted
-        counters.readings_duplicate_total += report.duplicates
-        counters.readings_replaced_total += report.replaced
-        counters.readings_late_total += report.late
+        report.count(counters)
         counters.refusals_total += report.refused
         counters.batch_processing_seconds += seconds
         for device_id in report.flooding:
             log.error("refusals.flood", device_id=device_id, partition=batch.partition)
         log.info(
             "batch.committed",
+            topic=batch.topic,
             partition=batch.partition,
             next_offset=batch.position.next,
             records=report.records,
-            inserted=report.inserted,
-            duplicates=report.duplicates,
             refused=report.refused,
-            late=report.late,
+            **report.shown(),
             duration_ms=round(seconds * 1000, 1),
         )
 

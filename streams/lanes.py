@@ -22,20 +22,34 @@ class Lanes(Generic[Item]):
         width: how many partitions at once.
         most_waiting: the weight of waiting items at which no more are taken in.
         work: handles a partition's items in order; it must handle its own failures.
+        holds_up: whether `add` waits for room; if not, who adds asks `is_full` before.
     """
 
-    def __init__(self, width: int, most_waiting: int, work: Callable[[int, list[Item]], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        width: int,
+        most_waiting: int,
+        work: Callable[[int, list[Item]], Awaitable[None]],
+        *,
+        holds_up: bool = True,
+    ) -> None:
         self._free = asyncio.Semaphore(width)
         self._most_waiting = most_waiting
         self._work = work
+        self._holds_up = holds_up
         self._waiting: dict[int, list[tuple[Item, int]]] = {}
         self._weight = 0
         self._room = asyncio.Event()
         self._busy: dict[int, asyncio.Task[None]] = {}
 
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits that no more should be added."""
+        return self._weight >= self._most_waiting
+
     async def add(self, partition: int, item: Item, weight: int) -> None:
         """Let an item be worked on as soon as a lane is free and all before it of its partition are done."""
-        while self._weight >= self._most_waiting:
+        while self._holds_up and self.is_full:
             self._room.clear()
             await self._room.wait()
         self._waiting.setdefault(partition, []).append((item, weight))

@@ -9,7 +9,7 @@ it. Rules and further meters plug in as `Effect`s: they see what the database re
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.clock import Clock
+from core.metrics import WorkerCounters
 from core.postgres import Pool
 from processors import admission
 from schemas.errors import Reason
 from schemas.readings import DecodedBatch, decode_batch
-from schemas.signing import HEADER_DEVICE, HEADER_SIGNATURE
 from sinks import dead_letters
 from sinks.dead_letters import Record, Refusal, Source, Throttle
-from sinks.timescale.catalog import Catalog, Device
+from sinks.timescale.catalog import Catalog
 from sinks.timescale.partitions import PartitionKeeper
 from sinks.timescale.writer import (
     BatchTransaction,
@@ -34,8 +34,7 @@ from sinks.timescale.writer import (
     SensorMoved,
     batch_transaction,
 )
-
-_CONTENT_TYPE = "content-type"
+from streams.authentication import Trusted, authenticate
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +57,6 @@ class RecordBatch:
     def source(self) -> Source:
         """Where refusals say they came from."""
         return Source(self.topic, self.partition, self.identity)
-
-
-@dataclass(slots=True)
-class Trusted:
-    """Records whose signature holds, as parallel lists, and the refusals of the others."""
-
-    records: list[Record] = field(default_factory=list)
-    devices: list[Device] = field(default_factory=list)
-    content_types: list[str | None] = field(default_factory=list)
-    # The catalogue that they were judged by.
-    generation: int = 0
-    refusals: list[Refusal] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -120,6 +107,17 @@ class BatchReport:
     late: int
     flooding: tuple[str, ...]
 
+    def count(self, counters: WorkerCounters) -> None:
+        """Add what the batch came to."""
+        counters.readings_inserted_total += self.inserted
+        counters.readings_duplicate_total += self.duplicates
+        counters.readings_replaced_total += self.replaced
+        counters.readings_late_total += self.late
+
+    def shown(self) -> dict[str, int]:
+        """What the batch's log line tells beside records and refusals."""
+        return {"inserted": self.inserted, "duplicates": self.duplicates, "late": self.late}
+
 
 class ReadingsPipeline:
     """Turns record batches into committed rows."""
@@ -167,13 +165,7 @@ class ReadingsPipeline:
 
     async def stored_offset(self, batch: RecordBatch) -> int | None:
         """The stored position of the batch's partition; None when the topic has another identity by now."""
-        async with self.pool.connection() as connection:
-            cursor = await connection.execute(
-                "SELECT next_offset FROM weir.stream_position WHERE topic = %s AND partition = %s AND topic_identity = %s",
-                (batch.topic, batch.partition, batch.identity),
-            )
-            row = await cursor.fetchone()
-        return None if row is None else int(row[0])
+        return await stored_offset(self.pool, batch)
 
     async def _commit(self, batch: RecordBatch, trusted: Trusted, decoded: DecodedBatch) -> BatchReport:
         received_ms = self._clock.now_ms()
@@ -248,71 +240,15 @@ class ReadingsPipeline:
             )
 
 
-async def authenticate(records: Sequence[Record], catalog: Catalog) -> Trusted:
-    """Keep the records that a known device signed; refuse each other one with its reason."""
-    generation = catalog.generation
-    claims = [_claim(record.headers) for record in records]
-    claimed = {claim[0] for claim in claims if claim[0] is not None}
-    # Anyone may write anything into a header: PostgreSQL takes no NUL, and no device id has one.
-    names = {raw: raw.decode("utf-8", "replace").replace("\0", "\ufffd") for raw in claimed}
-    known = await catalog.devices(names.values())
-    devices = {raw: known[name] for raw, name in names.items() if name in known}
-    trusted = Trusted(generation=generation)
-    for record, (raw, signature, content_type) in zip(records, claims, strict=True):
-        device = devices.get(raw) if raw is not None else None
-        if device is not None and _is_signed(record, raw, signature, device):
-            trusted.records.append(record)
-            trusted.devices.append(device)
-            trusted.content_types.append(content_type)
-        else:
-            reason, detail = _why_untrusted(record, raw, signature, device)
-            name = None if raw is None else names[raw]
-            trusted.refusals.append(Refusal(record, None, None, reason, detail, name, None))
-    return trusted
-
-
-def _claim(headers: Sequence[tuple[str, bytes]]) -> tuple[bytes | None, bytes | None, str | None]:
-    """Device, signature and content type as the headers state them; of a repeated header the last counts."""
-    device_id: bytes | None = None
-    signature: bytes | None = None
-    content_type: str | None = None
-    for name, value in headers:
-        if name == HEADER_DEVICE:
-            device_id = value
-        elif name == HEADER_SIGNATURE:
-            signature = value
-        elif name == _CONTENT_TYPE:
-            content_type = (value or b"").decode("ascii", "replace")
-    return device_id, signature, content_type
-
-
-def _is_signed(record: Record, device_id: bytes | None, signature: bytes | None, device: Device) -> bool:
-    """Whether the device it names signed the record. A revoked device has no keys."""
-    if signature is None or record.key != device_id or record.key is None:
-        return False
-    value = record.value or b""
-    return any(key.verify(record.key, value, signature) for key in device.keys)
-
-
-def _why_untrusted(
-    record: Record, device_id: bytes | None, signature: bytes | None, device: Device | None
-) -> tuple[Reason, str]:
-    if device_id is None or not signature:
-        missing = HEADER_DEVICE if device_id is None else HEADER_SIGNATURE
-        return Reason.UNSIGNED, f"header {missing} is missing; sign the record as a registered device"
-    if device is None:
-        return Reason.UNKNOWN_DEVICE, "no device has this id; register it and use the id given"
-    if device.revoked:
-        return Reason.REVOKED_DEVICE, "this device was revoked; register a new one"
-    if record.key != device_id:
-        return (
-            Reason.KEY_MISMATCH,
-            f"the record's key is not the id in header {HEADER_DEVICE}; use the device id as key",
+async def stored_offset(pool: Pool, batch: RecordBatch) -> int | None:
+    """The stored position of the batch's partition; None when the topic has another identity by now."""
+    async with pool.connection() as connection:
+        cursor = await connection.execute(
+            "SELECT next_offset FROM weir.stream_position WHERE topic = %s AND partition = %s AND topic_identity = %s",
+            (batch.topic, batch.partition, batch.identity),
         )
-    return (
-        Reason.WRONG_SIGNATURE,
-        "the signature is not HMAC-SHA256(secret, key ‖ 0x00 ‖ value) with a secret of this device",
-    )
+        row = await cursor.fetchone()
+    return None if row is None else int(row[0])
 
 
 @dataclass(slots=True)

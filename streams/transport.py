@@ -7,6 +7,7 @@ group: the group's committed offsets are only a hint for lag tools.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ClassVar
 
@@ -17,6 +18,8 @@ from faust.types import TP
 from faust.types.transports import ConsumerT
 
 Positions = Callable[[set[TP]], Awaitable[Mapping[TP, int]]]
+# While topics are passed over, the fetcher looks again this soon whether they may be read on.
+_PASSED_OVER_S = 0.05
 
 
 class LeanPartitionRecords(fetcher.PartitionRecords):
@@ -69,7 +72,7 @@ class FetchedRecords:
 
 
 class RecordBatchConsumer(Consumer):
-    """Fetches batches and seeks to the database's positions.
+    """Fetches batches, of topics that are not full, and seeks to the database's positions.
 
     Attributes:
         handed_over: one past the last record fetched of each partition since it was sought.
@@ -80,6 +83,14 @@ class RecordBatchConsumer(Consumer):
         self.handed_over: dict[TP, int] = {}
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> RecordMap:  # noqa: ASYNC109
+        transport: RecordBatchTransport = self.transport
+        full = transport.full_topics()
+        if full and active_partitions:
+            active_partitions = {tp for tp in active_partitions if tp.topic not in full}
+            timeout = min(timeout, _PASSED_OVER_S)
+            if not active_partitions:  # which would mean all of them
+                await asyncio.sleep(timeout)
+                return {}
         fetched: RecordMap = await super()._getmany(active_partitions, timeout)
         self.handed_over |= {tp: records[-1].offset + 1 for tp, records in fetched.items() if records}
         return {tp: [FetchedRecords(tp, records)] for tp, records in fetched.items() if records}
@@ -113,8 +124,15 @@ class RecordBatchTransport(Transport):
 
     Consumer: ClassVar[type[ConsumerT]] = RecordBatchConsumer
 
-    def __init__(self, *args: Any, positions: Positions, **options: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401
+        positions: Positions,
+        full_topics: Callable[[], frozenset[str]] = frozenset,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(*args, **options)
         self.positions = positions
+        self.full_topics = full_topics
         # The fetcher takes the class from its module; this process reads Kafka in no other way.
         fetcher.PartitionRecords = LeanPartitionRecords

@@ -1,4 +1,4 @@
-"""The worker process: waits for its servers, runs the stream and what goes with it, ends when anything fails.
+"""The worker process: waits for its servers, runs the streams and what goes with them, ends when anything fails.
 
 Crash-only: a supervisor restarts it, the database says where to go on, so no memory outlives its truth. Beside the stream
 run the outbox relay, the newest readings to viewers, the work that changed rules make, and the heartbeat of /readyz.
@@ -28,6 +28,7 @@ from core.secrets import Vault
 from core.settings import Settings
 from schemas.errors import WeirError
 from sinks.dead_letters import Throttle
+from sinks.objects import open_object_store
 from sinks.timescale.catalog import Catalog
 from sinks.timescale.partitions import PartitionKeeper
 from sinks.timescale.schema_version import require_schema
@@ -43,6 +44,7 @@ from streams.rules.effect import EvaluateRules
 from streams.rules.growth import GrowthTeller
 from streams.rules.silence import SilenceWatch
 from streams.rules.work import RuleWorker
+from streams.scan_frames import ScanFramesPipeline
 from streams.stalls import StallWatch
 
 log = structlog.get_logger()
@@ -58,12 +60,13 @@ EXIT_FAILED = 70
 
 
 class Worker:
-    """One worker process reading the `readings` topic."""
+    """One worker process reading the devices' topics."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._clock = SystemClock()
         self._topic = topic_name(settings.topic_prefix, Topic.READINGS)
+        self._frames_topic = topic_name(settings.topic_prefix, Topic.SCAN_FRAMES)
         self._alerts_topic = topic_name(settings.topic_prefix, Topic.ALERTS)
         self._worker_id = settings.worker_id or f"{socket.gethostname()}-{os.getpid()}"
         self._counters = WorkerCounters()
@@ -115,13 +118,23 @@ class Worker:
     async def _work(self, pool: Pool, stop: asyncio.Event) -> int:
         # Faust makes a data folder even where it keeps no tables; it goes with the process.
         live = LiveReadings(pool)
-        intake = Intake(self._settings, self._topic, pool, self._pipeline(pool, live), self._counters, self._fail)
+        readings = Intake(self._settings, self._topic, pool, self._pipeline(pool, live), self._counters, self._fail)
+        # Readings and their alarms never wait for frames: a full store of frames is passed over by the fetcher.
+        frames = Intake(
+            self._settings,
+            self._frames_topic,
+            pool,
+            self._frames_pipeline(pool),
+            self._counters,
+            self._fail,
+            holds_up=False,
+        )
         with tempfile.TemporaryDirectory(prefix="weir-worker-") as folder:
-            app = build_application(self._settings, self._topic, intake, Path(folder))
-            return await self._run_application(app, intake, live, pool, stop)
+            app = build_application(self._settings, {"readings": readings, "scan-frames": frames}, Path(folder))
+            return await self._run_application(app, (readings, frames), live, pool, stop)
 
     async def _run_application(
-        self, app: faust.App, intake: Intake, live: LiveReadings, pool: Pool, stop: asyncio.Event
+        self, app: faust.App, intakes: tuple[Intake, Intake], live: LiveReadings, pool: Pool, stop: asyncio.Event
     ) -> int:
         assert self._fatal is not None  # noqa: S101 - set by run
         background = [asyncio.create_task(self._free_partitions(pool))]
@@ -130,16 +143,14 @@ class Worker:
         heartbeat = Heartbeat(pool, self._worker_id, datetime.now(UTC))
         background += [
             asyncio.create_task(Relay(pool, self._settings.kafka_bootstrap, self._counters).run()),
-            asyncio.create_task(self._beat(heartbeat, app, intake)),
+            asyncio.create_task(self._beat(heartbeat, app, intakes)),
             asyncio.create_task(live.run()),
             asyncio.create_task(_raise_crash(app)),
-            asyncio.create_task(
-                StallWatch(self._settings.worker_stall_s, lambda: intake.standings(app), intake.log_ends).run()
-            ),
+            *(asyncio.create_task(self._stall_watch(app, intake).run()) for intake in intakes),
             asyncio.create_task(RuleWorker(pool, self._clock, self._alerts_topic).run()),
             asyncio.create_task(GrowthTeller(pool, self._clock, self._alerts_topic).run()),
             asyncio.create_task(
-                SilenceWatch(pool, self._clock, self._topic, self._alerts_topic, intake.log_ends).run()
+                SilenceWatch(pool, self._clock, self._topic, self._alerts_topic, intakes[0].log_ends).run()
             ),
         ]
         _calm_garbage_collector()
@@ -165,15 +176,32 @@ class Worker:
         except Exception as exc:
             log.warning("worker.unclean_stop", error=type(exc).__name__)
 
+    def _catalog(self, pool: Pool) -> Catalog:
+        return Catalog(pool, Vault.from_secret(self._settings.secret_key.get_secret_value()), self._clock)
+
+    def _throttle(self) -> Throttle:
+        settings = self._settings
+        return Throttle(
+            settings.refusals_kept_per_minute, settings.refusals_sampled_every, settings.refusals_alarm_per_minute
+        )
+
+    def _frames_pipeline(self, pool: Pool) -> ScanFramesPipeline:
+        return ScanFramesPipeline(
+            pool=pool,
+            catalog=self._catalog(pool),
+            open_objects=lambda: open_object_store(self._settings),
+            throttle=self._throttle(),
+            clock=self._clock,
+            dead_letter_topic=topic_name(self._settings.topic_prefix, Topic.DEAD_LETTERS),
+        )
+
     def _pipeline(self, pool: Pool, live: LiveReadings) -> ReadingsPipeline:
         settings = self._settings
         return ReadingsPipeline(
             pool=pool,
-            catalog=Catalog(pool, Vault.from_secret(settings.secret_key.get_secret_value()), self._clock),
+            catalog=self._catalog(pool),
             partitions=PartitionKeeper(pool),
-            throttle=Throttle(
-                settings.refusals_kept_per_minute, settings.refusals_sampled_every, settings.refusals_alarm_per_minute
-            ),
+            throttle=self._throttle(),
             clock=self._clock,
             dead_letter_topic=topic_name(settings.topic_prefix, Topic.DEAD_LETTERS),
             max_sensors_per_device=settings.max_sensors_per_device,
@@ -188,6 +216,9 @@ class Worker:
         if self._fatal is not None and not self._fatal.done():
             self._fatal.set_result(error)
 
+    def _stall_watch(self, app: faust.App, intake: Intake) -> StallWatch:
+        return StallWatch(self._settings.worker_stall_s, lambda: intake.standings(app), intake.log_ends)
+
     async def _free_partitions(self, pool: Pool) -> None:
         """Free what frozen workers hold; already before the first assignment, which may wait for just that."""
         while True:
@@ -199,11 +230,12 @@ class Worker:
                     raise
             await asyncio.sleep(_HEARTBEAT_S)
 
-    async def _beat(self, heartbeat: Heartbeat, app: faust.App, intake: Intake) -> None:
+    async def _beat(self, heartbeat: Heartbeat, app: faust.App, intakes: tuple[Intake, ...]) -> None:
         """Tell /readyz and /metrics about this worker."""
         while True:
             try:
-                await heartbeat.beat(intake.lags(app), self._counters.as_dict())
+                lags = [lag for intake in intakes for lag in intake.lags(app)]
+                await heartbeat.beat(lags, self._counters.as_dict())
             except Exception as exc:
                 if not is_transient(exc):
                     raise

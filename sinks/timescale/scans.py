@@ -93,7 +93,7 @@ FROM weir.scan WHERE scan_id = %s
 """
 _FRAMES: Final = """
 SELECT seq, type, captured_at, bytes, sha256, object_key, file_id FROM weir.scan_frame
-WHERE scan_no = %s AND seq > %s ORDER BY seq LIMIT %s
+WHERE scan_no = %s AND seq > %s AND NOT refused ORDER BY seq LIMIT %s
 """
 _FILES: Final = """
 SELECT file_id, name, kind, bytes, sha256, object_key, complete, error FROM weir.scan_file
@@ -107,7 +107,7 @@ _JUDGE: Final = """
 WITH judged AS (SELECT * FROM unnest(%s::integer[], %s::text[], %s::text[], %s::bigint[]) AS q (seq, verdict, reason, points))
 UPDATE weir.scan_frame f SET verdict = coalesce(j.verdict, 'accepted'), reason = j.reason, points = coalesce(j.points, 0)
 FROM weir.scan_frame g LEFT JOIN judged j USING (seq)
-WHERE g.scan_no = %s AND f.scan_no = g.scan_no AND f.seq = g.seq
+WHERE g.scan_no = %s AND f.scan_no = g.scan_no AND f.seq = g.seq AND NOT f.refused
   AND (f.verdict, f.reason, f.points) IS DISTINCT FROM (coalesce(j.verdict, 'accepted'), j.reason, coalesce(j.points, 0))
 """
 _JUDGE_FILES: Final = """
@@ -178,7 +178,7 @@ async def find_scan(connection: Connection, scan_id: str) -> Scan | None:
 async def frames_of(
     connection: Connection, scan_no: int, after_seq: int = -1, limit: int | None = None
 ) -> list[FrameRow]:
-    """A scan's records with a greater `seq`, in their order, `end` included (writer role)."""
+    """A scan's records with a greater `seq`, in their order, `end` included, refused ones not (writer role)."""
     return [FrameRow(*row) for row in await (await connection.execute(_FRAMES, (scan_no, after_seq, limit))).fetchall()]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from schemas.signing import SecretKey
 from sinks.timescale.catalog import Catalog, Device
-from streams.readings import Trusted, authenticate
+from streams.authentication import Trusted, authenticate
 
 
 @dataclass
