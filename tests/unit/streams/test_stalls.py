@@ -83,4 +83,5 @@ def test_a_broker_that_is_away_makes_nobody_stand_still_and_its_return_starts_th
 
     with pytest.raises(StreamStalled, match=r"\{0: \(5, 5, 5, 6\)\}"):
         asyncio.run(StallWatch(0.02, standings, ends).run())
-    assert asked >= 24
+    # The 20th answer shows the record; only one that comes a limit later shows that nothing moved.
+    assert asked >= 21
