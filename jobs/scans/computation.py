@@ -212,7 +212,9 @@ def _mesh(work: Work, result: ScanResult) -> tuple[Mesh, str]:
     """The model, and whether it is `fused` from images or an `outline` of the measured room."""
     try:
         mesh = build_mesh(work.scan_map, work.payloads.frame, result, work.pictures())
-    except ImportError:  # a machine without Open3D, or without what it loads: `weir doctor` says so
+    except (ImportError, RuntimeError):
+        # A machine without Open3D, or without what it loads (`weir doctor` says so); or Open3D found no surface in a few
+        # frames. The measurements stand without.
         return shell(result), "outline"
     return mesh, "fused" if work.scan_map.measured_kind() == "depth" else "outline"
 

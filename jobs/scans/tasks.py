@@ -13,6 +13,7 @@ from contextlib import suppress
 from importlib import metadata
 from typing import Any, Final
 
+from accounts.billing.quotas import give_back_scan
 from core.clock import monotonic_s
 from core.kafka import Topic, topic_name
 from core.postgres import Connection
@@ -29,7 +30,7 @@ from sinks.timescale.scans import Export, FrameVerdict, Scan
 
 Document = dict[str, Any]
 _LOOK_S: Final = 0.5
-_COMPUTATION: Final = "jobs.scans.computation"
+_COMPUTATION = "jobs.scans.computation"
 _OPEN: Final = frozenset({"receiving"})
 _ENDED: Final = frozenset({"queued", "processing"})
 
@@ -77,8 +78,10 @@ async def processing_failed(resources: Resources, error: BaseException, *, tenan
     """No further attempt follows: say so. What was received stays, so that it can be tried again."""
     async with resources.pool.connection() as connection, connection.transaction():
         scan = await store.find_scan(connection, scan_id)
-        if scan is not None and scan.tenant_id == tenant_id:
-            await store.set_status(connection, scan.scan_no, "failed", error=f"processing failed: {_told(error)}")
+        if scan is None or scan.tenant_id != tenant_id:
+            return
+        if await store.set_status(connection, scan.scan_no, "failed", error=f"processing failed: {_told(error)}"):
+            await give_back_scan(connection, tenant_id, scan.created_at)
 
 
 def _told(error: BaseException) -> str:

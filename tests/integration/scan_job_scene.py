@@ -1,7 +1,8 @@
 """Scans to process: synthetic rooms as intake leaves them, in the object store and the index; what became of them.
 
 Also computations that go wrong on purpose: `preview` and `process` of this module stand in for those of
-`jobs.scans.computation` and act by the name of a marker file beside the objects.
+`jobs.scans.computation` and act by a marker file beside the objects. And a worker process with them:
+`python -m tests.integration.scan_job_scene DATABASE_URL`.
 """
 
 from __future__ import annotations
@@ -11,18 +12,23 @@ import ctypes
 import functools
 import hashlib
 import json
+import os
 import random
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from core.postgres import DatabaseRole, open_pool, tenant_transaction
-from jobs.scans import computation
+from jobs.scans import computation, tasks
+from jobs.tasks import TASKS
+from jobs.worker import JobWorker
 from ops.simulator.rooms.camera import walk
 from ops.simulator.rooms.shapes import Shape, make_room
 from schemas.scan_frames import DepthFrame, EndFrame, ScanFrame, encode_scan_frame, frame_type
 from sinks.objects import content_key, open_directory, scan_prefix
+from tests.integration.job_scene import QUICK
 from tests.integration.servers import Database
 
 Document = dict[str, Any]
@@ -153,6 +159,10 @@ def process(request: Document, tell: Callable[[float], None]) -> Document:
     folder = Path(request["store"]["objects_url"]).parent / "mishaps"
     marker = folder / str(len(request["records"]))
     how = marker.read_text(encoding="ascii") if marker.exists() else ""
+    if how == "hold":
+        marker.with_suffix(".pid").write_text(str(os.getpid()), encoding="ascii")
+    while how == "hold" and marker.exists():
+        tell(0.3)
     if how == "crash":
         ctypes.string_at(0)
     kept = []
@@ -161,3 +171,8 @@ def process(request: Document, tell: Callable[[float], None]) -> Document:
         if how == "hoard":
             kept.append(b"x" * (16 << 20))
     return computation.process(request, tell)
+
+
+if __name__ == "__main__":
+    tasks._COMPUTATION = "tests.integration.scan_job_scene"
+    asyncio.run(JobWorker(replace(QUICK, url=sys.argv[1]), TASKS, ()).run(asyncio.Event()))

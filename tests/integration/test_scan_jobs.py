@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from jobs.tasks import TASKS
 from jobs.worker import WorkerOptions
 from schemas.scan_frames import EndFrame
 from tests.integration import scan_job_scene
-from tests.integration.job_scene import PATIENCE_S, quick, run_task, running_worker
+from tests.integration.job_scene import PATIENCE_S, every_second, quick, run_task, running_worker
 from tests.integration.scan_job_scene import Scans, measured, room
 from tests.integration.servers import Database, Tenant, create_tenant, wait_until
 
@@ -52,7 +54,7 @@ def process(scans: Scans, tenant: Tenant, scan_id: str) -> None:
     run_task(scans.database, TaskName.PROCESS_SCAN, tenant_id=tenant.tenant_id, scan_id=scan_id)
 
 
-def test_records_in_any_order_with_previews_between_give_the_same_result_and_files(
+def test_records_in_any_order_with_previews_between_and_again_give_the_same_result_and_files(
     scans: Scans, tenant: Tenant
 ) -> None:
     straight, shuffled = room(), list(room())
@@ -78,31 +80,23 @@ def test_records_in_any_order_with_previews_between_give_the_same_result_and_fil
     assert first["processing"]["surface"] == "fused"
     assert first["room_dimensions"]["height"] is not None
     assert measured(first) == measured(second)
-    assert scans.exports("shuffled") == scans.exports("straight")
+    files = scans.exports("shuffled")
+    assert scans.exports("straight") == files
 
-
-def test_processing_again_changes_nothing(scans: Scans, tenant: Tenant) -> None:
-    scans.make("s", tenant.tenant_id)
-    scans.add("s", room())
-    process(scans, tenant, "s")
-    before, files = scans.document("s"), scans.exports("s")
     usage = scans.database.query("SELECT meter, quantity FROM usage_hourly ORDER BY 1")
-
-    scans.database.query("SELECT weir.settle_scan(scan_no) FROM weir.scan")
-    process(scans, tenant, "s")
-
-    after = scans.document("s")
-    assert measured(after) == measured(before)
-    assert scans.exports("s") == files
+    scans.database.query("SELECT weir.settle_scan(scan_no) FROM weir.scan WHERE scan_id = 'shuffled'")
+    process(scans, tenant, "shuffled")
+    assert measured(scans.document("shuffled")) == measured(first)
+    assert scans.exports("shuffled") == files
     assert scans.database.query("SELECT meter, quantity FROM usage_hourly ORDER BY 1") == usage
-    assert [meter for meter, _ in usage] == ["scan_points", "scans"]
+    assert [(meter, quantity) for meter, quantity in usage if meter == "scans"] == [("scans", 2)]
 
 
 def test_a_crash_a_hog_and_an_endless_loop_fail_or_stop_alone(
     scans: Scans, tenant: Tenant, mishaps: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WEIR_SCAN_MEMORY_MIB", "400")
-    for records, how in ((10, "crash"), (11, "hoard"), (12, "loop"), (61, "")):
+    monkeypatch.setenv("WEIR_SCAN_MEMORY_MIB", "1200")
+    for records, how in ((10, "crash"), (11, "hoard"), (12, "loop"), (13, "")):
         scans.make(how or "good", tenant.tenant_id)
         (mishaps / str(records)).write_text(how)
         scans.add(how or "good", [*room()[: records - 1], EndFrame(seq=records - 1, frames=records - 1)])
@@ -116,7 +110,7 @@ def test_a_crash_a_hog_and_an_endless_loop_fail_or_stop_alone(
         wait_until(lambda: not running_jobs(scans.database), PATIENCE_S)
 
     assert scans.document("crash")["error"] == "processing failed: it crashed (signal SIGSEGV)"
-    assert scans.document("hoard")["error"] == "processing failed: it needed more than 400 MiB of memory"
+    assert scans.document("hoard")["error"] == "processing failed: it needed more than 1200 MiB of memory"
     assert scans.status("loop") == "cancelled"
     assert attempts(scans.database) == {"crash": ["retried", "retried", "failed"], "good": ["succeeded"],
         "hoard": ["retried", "retried", "failed"], "loop": ["succeeded"]}  # fmt: skip
@@ -127,6 +121,35 @@ def test_a_crash_a_hog_and_an_endless_loop_fail_or_stop_alone(
     process(scans, tenant, "crash")
     assert scans.document("crash")["error"] is None
     assert scans.status("crash") == "completed"
+
+
+def test_a_killed_worker_takes_its_computation_with_it_and_another_comes_to_the_same_result(
+    scans: Scans, tenant: Tenant, mishaps: Path
+) -> None:
+    records = [*room()[:19], EndFrame(seq=19, frames=19)]
+    (mishaps / "20").write_text("hold")
+    scans.make("killed", tenant.tenant_id)
+    scans.add("killed", records)
+    worker = subprocess.Popen([sys.executable, "-m", scan_job_scene.__name__, scans.database.writer_url])
+    try:
+        wait_until(lambda: scans.document("killed")["progress"] == 30, PATIENCE_S)
+    finally:
+        worker.kill()
+        worker.wait()
+    child = Path(f"/proc/{(mishaps / '20.pid').read_text()}/cmdline")
+    wait_until(lambda: not child.exists() or child.read_bytes() == b"", PATIENCE_S)
+    assert scans.status("killed") == "processing"
+    (mishaps / "20").unlink()
+
+    with running_worker(options(scans.database), TASKS, [every_second(TaskName.RESCUE_STALLED_JOBS, exclusive=False)]):
+        wait_for_status(scans, "killed", "completed")
+    scans.make("undisturbed", tenant.tenant_id)
+    scans.add("undisturbed", records)
+    process(scans, tenant, "undisturbed")
+
+    assert measured(scans.document("killed")) == measured(scans.document("undisturbed"))
+    assert scans.exports("killed") == scans.exports("undisturbed")
+    assert attempts(scans.database)["killed"] == ["lost", "succeeded"]
 
 
 def wait_for_status(scans: Scans, scan_id: str, status: str) -> None:
