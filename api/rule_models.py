@@ -224,6 +224,7 @@ _NOTE: Final = {
     "note": "door was open",
     "created_at": "2026-11-22T12:44:10.250Z",
 }
+ALERT_EXAMPLE: Final = _ALERT
 _NEXT: Final = "kq1zZW5fNGY2ZTBiN2QyYy0"
 _READ: Final = problems(401, 403, 422, 429, 503)
 _READ_ONE: Final = _READ | problems(404)

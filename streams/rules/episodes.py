@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -286,28 +286,39 @@ async def announce(connection: Connection, alert_ids: Sequence[str], topic: str)
             [json.dumps(document).encode() for _, _, document in shown],
         ),
     )
-    told = [(one, kind) for one in shown if (kind := _told_as(one[2])) is not None]
-    if told:
-        await connection.execute(
-            "INSERT INTO weir.notification (tenant_id, alert_id, alert_version, kind, episode)"
-            " SELECT * FROM unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::jsonb[]) ON CONFLICT DO NOTHING",
-            (
-                [document["tenant_id"] for (_, _, document), _ in told],
-                [alert_id for (alert_id, _, _), _ in told],
-                [version for (_, version, _), _ in told],
-                [kind for _, kind in told],
-                [json.dumps(document) for (_, _, document), _ in told],
-            ),
-        )
+    live = [(document["tenant_id"], "alerts", document) for _, _, document in shown]
+    live += [(tenant_id, "notifications", document) for tenant_id, document in await _notify(connection, shown)]
     # Last: it locks the tenants' heads until the commit.
     await connection.execute(
-        "SELECT weir.emit_live(%s, array_fill('alerts'::text, ARRAY[%s]), %s::jsonb[])",
+        "SELECT weir.emit_live(%s, %s, %s::jsonb[])",
         (
-            [document["tenant_id"] for _, _, document in shown],
-            len(shown),
-            [json.dumps(document) for _, _, document in shown],
+            [tenant_id for tenant_id, _, _ in live],
+            [channel for _, channel, _ in live],
+            [json.dumps(document) for _, _, document in live],
         ),
     )
+
+
+async def _notify(
+    connection: Connection, shown: Sequence[tuple[str, int, dict[str, Any]]]
+) -> list[tuple[str, dict[str, Any]]]:
+    """Keep what of these versions somebody must be told, once a kind; the new ones with their tenants, as viewers see them."""
+    told = [(one, kind) for one in shown if (kind := _told_as(one[2])) is not None]
+    if not told:
+        return []
+    cursor = await connection.execute(
+        "INSERT INTO weir.notification AS n (tenant_id, alert_id, alert_version, kind, episode)"
+        " SELECT * FROM unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::jsonb[]) ON CONFLICT DO NOTHING"
+        " RETURNING n.tenant_id, weir.notification_document(n)",
+        (
+            [document["tenant_id"] for (_, _, document), _ in told],
+            [alert_id for (alert_id, _, _), _ in told],
+            [version for (_, version, _), _ in told],
+            [kind for _, kind in told],
+            [json.dumps(document) for (_, _, document), _ in told],
+        ),
+    )
+    return [(tenant_id, document) for tenant_id, document in await cursor.fetchall()]
 
 
 def _told_as(document: dict[str, object]) -> str | None:

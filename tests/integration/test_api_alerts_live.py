@@ -11,8 +11,10 @@ import pytest
 from kafka import KafkaConsumer
 
 from api import rule_models
+from api.notifications import NotificationPage
 from tests.integration.api_scene import Client, api_settings, client, instant, new_tenant, serving, shown
 from tests.integration.conftest import Broker
+from tests.integration.live_scene import LiveClient, live_client
 from tests.integration.publishing import ThirdPartyDevice, body, reading
 from tests.integration.rule_scene import send
 from tests.integration.servers import Database, WorkerProcess, wait_until
@@ -53,16 +55,18 @@ def test_a_rule_fires_on_what_is_published_is_acknowledged_and_resolves_when_it_
         serving(settings) as url,
         client(url, tenant.api_key) as api,
         client(url, stranger.api_key) as other,
+        live_client(url, tenant.api_key) as viewer,
     ):
+        viewer.subscribe("notifications")
         rule = send(api, "POST", "/v1/rules", RULE, status=201)
         device.send_all(tenant.devices[0], [minutes([4.0, 9.0, 9.0])])
         pending = wait_until(lambda: api.get("/v1/alerts")["items"], 60, "the pending episode")
         device.send_all(tenant.devices[0], [minutes([9.5, 9.0, 9.0, 9.0, 9.0], first=15)])
         wait_until(lambda: firing(api), 60, "the firing")
 
+        rule_models.AlertPage.model_validate(api.get("/v1/alerts"))
         [alert] = api.get("/v1/alerts")["items"]
         path = f"/v1/alerts/{alert['alert_id']}"
-        rule_models.AlertPage.model_validate(api.get("/v1/alerts"))
         rule_models.AlertWithNotes.model_validate(api.get(path))
         assert [one["alert_id"] for one in pending] == [alert["alert_id"]]
         assert (alert["rule_id"], alert["tenant_id"]) == (rule["rule_id"], tenant.tenant_id)
@@ -70,6 +74,9 @@ def test_a_rule_fires_on_what_is_published_is_acknowledged_and_resolves_when_it_
         assert (alert["started_at"], alert["fired_at"], alert["resolved_at"]) == (at(5), at(35), None)
         assert (alert["severity"], alert["proven_seconds"]) == ("critical", 1800.0)
         assert alert["peak"] == {"at": at(15), "value": 9.5}
+
+        assert_told(api, viewer, alert)
+        assert other.get("/v1/notifications")["items"] == []
 
         acknowledged = send(api, "POST", f"{path}/acknowledge", {"note": "door was open"})
         commented = send(api, "POST", f"{path}/comment", {"note": "closed it"})
@@ -108,6 +115,14 @@ def test_a_rule_fires_on_what_is_published_is_acknowledged_and_resolves_when_it_
         assert api.get(path) == resolved
 
     assert published(broker, f"{topic_prefix}alerts", len(versions)) == versions
+
+
+def assert_told(api: Client, viewer: LiveClient, alert: dict[str, Any]) -> None:
+    """The list and the live channel say the same, once."""
+    told = api.get("/v1/notifications")
+    NotificationPage.model_validate(told)
+    assert [(one["kind"], one["alert_id"]) for one in told["items"]] == [("historical", alert["alert_id"])]
+    assert viewer.hear("event")["items"] == told["items"]
 
 
 def firing(api: Client) -> list[dict[str, Any]]:

@@ -112,6 +112,7 @@ class TestDocument:
             "POST /v1/alerts/{alert_id}/acknowledge",
             "POST /v1/alerts/{alert_id}/comment",
             "POST /v1/alerts/{alert_id}/assign",
+            "GET /v1/notifications",
             "GET /v1/usage",
             "POST /v1/billing/checkout",
             "POST /v1/billing/portal",
