@@ -1,4 +1,4 @@
-"""`weir scan`: room scans from files.
+"""`weir scan`: room scans from files, and their exports.
 
 Border: options, messages and the exit code. What a file holds is `ops.scan_files`' affair, delivery the device library's.
 """
@@ -18,6 +18,7 @@ from weir_device import BufferFull, BufferUnusable, ScanPublisher
 from core.clock import monotonic_s
 from core.kafka import Topic, topic_name
 from core.settings import load_settings
+from ops.scan_export import export_command
 from ops.scan_files import Planned, plan
 from schemas.errors import Misconfigured, WeirError
 
@@ -38,14 +39,15 @@ class Undelivered(WeirError):
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(no_args_is_help=True, help="Publish room scans.")
+    group = typer.Typer(no_args_is_help=True, help="Publish room scans, fetch what came of them.")
     group.callback()(_scan)
     group.command("publish")(publish)
+    group.command("export")(export_command)
     app.add_typer(group, name="scan")
 
 
 def _scan() -> None:
-    """Publish room scans from files."""
+    """Publish room scans from files, fetch what came of them."""
 
 
 def publish(
