@@ -34,7 +34,9 @@ class NotExported(WeirError):
 def export_command(
     scan: Annotated[str, typer.Argument(help="the scan's id")],
     form: Annotated[str, typer.Argument(metavar="FORMAT", help=f"one of {', '.join(FORMATS)}")],
-    to: Annotated[str | None, typer.Option(help="where it goes, - for the standard output [default: SCAN.FORMAT]")] = None,
+    to: Annotated[
+        str | None, typer.Option(help="where it goes, - for the standard output [default: SCAN.FORMAT]")
+    ] = None,
 ) -> None:
     """Fetch an export of a scan. Exit code 1 if there is none."""
     if form not in FORMATS:

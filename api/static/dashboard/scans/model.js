@@ -6,6 +6,7 @@ import { Scene } from "./scene.js";
 import { RUNNING, fileSize } from "./words.js";
 
 const LARGE_BYTES = 60e6;
+const PREVIEW = "preview.ply";
 const KINDS = [["ply", "Mesh"], ["points.ply", "Cloud"]];
 
 export class Model {
@@ -15,6 +16,7 @@ export class Model {
   #scene = null;
   #kind = "ply";
   #status = "";
+  #formats = [];
   #shown = null;
   #asking = null;
   #again = false;
@@ -35,6 +37,7 @@ export class Model {
     const isDone = ["completed", "incomplete"].includes(scan.status);
     const wasDone = ["completed", "incomplete"].includes(this.#status);
     this.#status = scan.status;
+    this.#formats = scan.model?.formats ?? [];
     if (isDone && !wasDone) fill(this.#choice, choices("What is shown", KINDS, this.#kind, (kind) => { this.#kind = kind; this.#load(); }));
     if (!isDone && !RUNNING.includes(scan.status)) this.#tell("There is nothing to look at.");
     else if (!isDone || !wasDone) this.#load();
@@ -53,7 +56,11 @@ export class Model {
   async #run() {
     while (this.#again && !this.#signal.aborted) {
       this.#again = false;
-      const format = RUNNING.includes(this.#status) ? "preview.ply" : this.#kind;
+      const format = RUNNING.includes(this.#status) ? PREVIEW : this.#kind;
+      if (!this.#formats.includes(format)) {
+        this.#tell(format === PREVIEW ? "Nothing to look at yet." : "Too little was seen for this model.");
+        continue;
+      }
       try {
         this.#draw(format, await this.#fetched(format));
       } catch (error) {
@@ -79,13 +86,14 @@ export class Model {
     }
     const amount = what.triangles.length ? `${count(what.triangles.length / 3)} triangles` : `${count(what.positions.length / 3)} points`;
     this.#scene.label = `The scan in space: ${amount}. Arrow keys turn it, plus and minus come nearer and go farther.`;
-    this.#scene.show(what, this.#shown === null || (this.#shown === "preview.ply") !== (format === "preview.ply"));
+    this.#scene.show(what, this.#shown === null || (this.#shown === PREVIEW) !== (format === PREVIEW));
     this.#shown = format;
-    this.#tell(`${amount}${format === "preview.ply" ? ", thinned, while the scan runs" : ""}.`);
+    this.#tell(`${amount}${format === PREVIEW ? ", thinned, while the scan runs" : ""}.`);
   }
 
   #refused(format, error) {
-    if (error.status === 409 || error.status === 404) this.#tell(format === "preview.ply" ? "Nothing to look at yet." : "This scan has no such model.");
+    // A preview is gone once the final result is there, which the next event tells.
+    if (error.status === 409 && format === PREVIEW) this.#tell("Nothing to look at yet.");
     else fill(this.#words, failure(error, null));
   }
 
