@@ -43,20 +43,20 @@ def ply(kind: str = "binary_little_endian", rows: Sequence[Sequence[float]] = PO
 def pcd(kind: str = "binary", rows: list[list[float]] = POINTS) -> bytes:
     """With a histogram of two numbers, padding, and colours in a float's bits, as PCL writes them."""
     header = (
-        "# .PCD v0.7\nVERSION 0.7\nFIELDS x y z _ rgb h\nSIZE 4 4 4 1 4 2\nTYPE F F F U F U\nCOUNT 1 1 1 4 1 2\n"
+        "# .PCD v0.7\nVERSION 0.7\nFIELDS x y z _ rgb _ h\nSIZE 4 4 4 1 4 1 2\nTYPE F F F U F U U\nCOUNT 1 1 1 4 1 4 2\n"
         f"WIDTH {len(rows)}\nHEIGHT 1\nVIEWPOINT 1 2 3 1 0 0 0\nPOINTS {len(rows)}\nDATA {kind}\n"
     ).encode()
     packed = [struct.pack("<I", r << 16 | g << 8 | b) for r, g, b in COLOURS]
     if kind == "ascii":
         texts = [f"{struct.unpack('<f', bits)[0]:.9g}" for bits in packed]
-        lines = [f"{x} {y} {z} 0 0 0 0 {text} 7 8\n" for (x, y, z), text in zip(rows, texts, strict=False)]
+        lines = [f"{x} {y} {z} 0 0 0 0 {text} 0 0 0 0 7 8\n" for (x, y, z), text in zip(rows, texts, strict=False)]
         return header + "".join(lines).encode()
     if kind == "binary":
         return header + b"".join(
-            struct.pack("<3f4x4s2H", *row, bits, 7, 8) for row, bits in zip(rows, packed, strict=False)
+            struct.pack("<3f4x4s4x2H", *row, bits, 7, 8) for row, bits in zip(rows, packed, strict=False)
         )
     columns = [b"".join(struct.pack("<f", row[axis]) for row in rows) for axis in range(3)]
-    columns += [bytes(4 * len(rows)), b"".join(packed), struct.pack("<2H", 7, 8) * len(rows)]
+    columns += [bytes(4 * len(rows)), b"".join(packed), bytes(4 * len(rows)), struct.pack("<2H", 7, 8) * len(rows)]
     data = b"".join(columns)
     compressed = lzf_literals(data)
     return header + struct.pack("<II", len(compressed), len(data)) + compressed
@@ -132,6 +132,11 @@ def test_what_is_no_point_is_left_out_and_counted(kind: str) -> None:
     assert (cloud.non_finite, cloud.no_return, cloud.out_of_reach, cloud.kept) == (2, 1, 1, 2)
 
 
+@pytest.mark.parametrize("far", [-1e9, 1e9])
+def test_a_single_point_far_away_is_left_out(far: float) -> None:
+    assert read(ply(rows=[POINTS[0], [1.0, far, 1.0], POINTS[1]]))[0].tolist() == POINTS[:2]
+
+
 def test_doubles_keep_their_digits() -> None:
     header = "ply\nformat binary_little_endian 1.0\nelement vertex 1\n" + "".join(
         f"property double {axis}\n" for axis in "xyz"
@@ -148,7 +153,8 @@ def test_repeated_bytes_of_lzf_unfold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "size"), [(b"\x02ab", 3), (b"\x00a\x20", 4), (b"\x00a\x20\x05", 4), (b"\x02abc", 2), (b"\x02abc", 4)]
+    ("data", "size"),
+    [(b"\x02ab", 3), (b"\x00a\x20", 4), (b"\x00a\x20\x01", 4), (b"\x00a\x20\x05", 4), (b"\x02abc", 2), (b"\x02abc", 4)],
 )
 def test_wrong_lzf_is_refused(data: bytes, size: int) -> None:
     with pytest.raises(Rejected, match="corrupt_payload"):
@@ -156,8 +162,16 @@ def test_wrong_lzf_is_refused(data: bytes, size: int) -> None:
 
 
 def test_a_bomb_of_lzf_stops_at_the_size_that_the_header_claims() -> None:
-    with pytest.raises(Rejected, match="do not unpack to the 100 bytes"):
-        unlzf(b"\x00a" + bytes([7 << 5, 255, 0]) * 1_000_000, 100)
+    bomb = b"\x00a" + bytes([7 << 5, 255, 0]) * 100_000  # 26 MB
+    tracemalloc.start()
+    try:
+        with pytest.raises(Rejected, match="do not unpack to the 100 bytes"):
+            unlzf(bomb, 100)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 100_000
 
 
 CLAIM = FILES["PCD compressed"].index(b"compressed\n") + len(b"compressed\n")
@@ -168,7 +182,7 @@ REFUSED = {
     "PLY without end": (b"ply\nformat ascii 1.0\n", Reason.WRONG_SHAPE),
     "PLY without vertices": (b"ply\nformat ascii 1.0\nend_header\n", Reason.WRONG_SHAPE),
     "PLY without z": (ply("ascii").replace(b"float z", b"float q"), Reason.WRONG_SHAPE),
-    "PLY with x twice": (ply("ascii").replace(b"float z", b"float x"), Reason.WRONG_SHAPE),
+    "PLY with x twice": (ply("ascii").replace(b"uchar blue", b"uchar x"), Reason.WRONG_SHAPE),
     "PLY of unknown numbers": (ply().replace(b"float z", b"half z"), Reason.WRONG_SHAPE),
     "PLY of lists": (ply().replace(b"float z", b"list uchar float z"), Reason.UNSUPPORTED_FORMAT),
     "PLY that begins with faces": (ply().replace(b"vertex 3", b"face 3"), Reason.WRONG_SHAPE),
@@ -177,6 +191,7 @@ REFUSED = {
     "PLY text cut off": (ply("ascii", faces=False)[:-20], Reason.CORRUPT_PAYLOAD),
     "PLY text with a word": (ply("ascii").replace(b"-6.0", b"none"), Reason.CORRUPT_PAYLOAD),
     "PLY text with a number less": (ply("ascii").replace(b" -6.0", b""), Reason.CORRUPT_PAYLOAD),
+    "PLY text of shorter rows": (ply("ascii").replace(b"float z\n", b"float z\nproperty int w\n"), Reason.CORRUPT_PAYLOAD),
     "a line without end": (ply("ascii", faces=False).partition(b"1.0 255")[0] + b"1" * 3_000_000, Reason.CORRUPT_PAYLOAD),
     "all NaN": (ply(rows=[[NAN, NAN, NAN]] * 2), Reason.NO_VALID_POINTS),
     "all zeros": (ply(rows=[[0.0, 0.0, 0.0]] * 2), Reason.NO_VALID_POINTS),
@@ -198,7 +213,7 @@ REFUSED = {
     ),
     "compressed PCD of gigabytes": (
         FILES["PCD compressed"][:CLAIM].replace(b"H 3", b"H 99999999").replace(b"S 3", b"S 99999999")
-        + struct.pack("<II", 9, 24 * 99_999_999) + bytes(9),
+        + struct.pack("<II", 9, 28 * 99_999_999) + bytes(9),
         Reason.TOO_LARGE,
     ),
 }  # fmt: skip
