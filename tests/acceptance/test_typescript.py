@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -73,7 +74,7 @@ class Program:
     said: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def start(cls, folder: Path, system: Running) -> Program:
+    def start(cls, folder: Path, system: Running, name: str = "live") -> Program:
         connection = system.connection
         environment = os.environ | {
             "WEIR_URL": connection["api_url"],
@@ -81,7 +82,7 @@ class Program:
             "WEIR_TOKEN": connection["api_key"],
         }
         process = subprocess.Popen(
-            [str(NODE), "dist/test/live.js"],
+            [str(NODE), f"dist/test/{name}.js"],
             cwd=folder,
             env=environment,
             stdin=subprocess.PIPE,
@@ -192,3 +193,23 @@ def shows(system: Running, status: str) -> bool:
 
 def alerts_of(event: dict[str, Any]) -> list[str]:
     return [item["status"] for item in event["items"]]
+
+
+def test_scans_are_made_followed_and_given_files_through_a_broken_connection(client: Path, system: Running) -> None:
+    built = npm(client, system, "run", "build")
+    assert built.returncode == 0, built.stdout
+    program = Program.start(client, system, "scans")
+    try:
+        assert program.hears(lambda each: each["said"] == "cancelled"), program.said
+    finally:
+        program.end()
+
+    [uploaded] = [each for each in program.said if each["said"] == "uploaded"]
+    # 30 000 bytes arrive, the next piece is lost on the way, the server is asked how far it came.
+    assert uploaded["offsets"] == [0, 30_000, 30_000, 60_000, 90_000, 100_000]
+    assert (uploaded["file"]["complete"], uploaded["file"]["kind"]) == (True, "ply")
+    assert uploaded["file"]["sha256"] == hashlib.sha256(bytes(n % 251 for n in range(100_000))).hexdigest()
+    assert [each for each in program.said if each["said"] == "refused"] == [
+        {"said": "refused", "status": 409, "code": "not_exported"}
+    ]
+    assert program.said[-1] == {"said": "cancelled", "scan": True, "status": "cancelled"}

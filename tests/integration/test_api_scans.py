@@ -109,22 +109,19 @@ class TestCreating:
             problem = send(api, "POST", "/v1/scans", {"device_id": device_id}, status=404)
             assert problem["detail"] == "there is no such device"
 
-    def test_an_unpaid_tenant_begins_no_scan_but_reads_those_it_has(
-        self, api: Client, tenant: Tenant, database: Database, url: str
-    ) -> None:
-        scan = make_scan(api)
-        poor = tenant_of(database, "free")
-        # The free plan has three scans a month.
-        database.query(
-            "INSERT INTO weir.usage (tenant_id, meter, bucket_start, quantity, revision)"
-            " VALUES (%s, 'scans', date_trunc('hour', now()), 3, 1)",
-            poor.tenant_id,
-        )
+    def test_a_plan_without_more_begins_no_scan_but_reads_those_it_has(self, database: Database, url: str) -> None:
+        with client(url, tenant_of(database, "free").api_key) as poor:
+            made = [make_scan(poor)["scan_id"] for _ in range(3)]  # so many a month
 
-        with client(url, poor.api_key) as other:
-            assert send(other, "POST", "/v1/scans", {}, status=429)["code"] == "quota_exceeded"
-            assert other.get("/v1/scans") == {"items": [], "next": None}
-        assert [one["scan_id"] for one in api.walk("/v1/scans")] == [scan["scan_id"]]
+            assert send(poor, "POST", "/v1/scans", {}, status=429)["code"] == "quota_exceeded"
+            assert [one["scan_id"] for one in poor.walk("/v1/scans")] == made[::-1]
+
+    def test_a_refused_device_takes_nothing_of_the_quota(self, database: Database, url: str) -> None:
+        with client(url, tenant_of(database, "free").api_key) as poor:
+            for _ in range(5):
+                send(poor, "POST", "/v1/scans", {"device_id": "dev_none"}, status=404)
+
+            make_scan(poor)
 
     def test_the_audit_log_names_who_made_and_who_cancelled_it(self, api: Client) -> None:
         scan_id = make_scan(api, name="Kitchen")["scan_id"]

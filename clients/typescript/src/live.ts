@@ -6,6 +6,7 @@
 import type { components } from "./schema.js";
 
 export type Alert = components["schemas"]["Alert"];
+export type Scan = components["schemas"]["Scan"];
 export interface Reading { sensor_id: string; at: string; value: number; seq: number }
 
 /** What the items of each channel are. */
@@ -13,7 +14,7 @@ export interface Items {
   readings: Reading;
   alerts: Alert;
   usage: Record<string, unknown>;
-  scans: Record<string, unknown>;
+  scans: Scan;
   jobs: Record<string, unknown>;
   notifications: Record<string, unknown>;
 }
