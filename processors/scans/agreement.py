@@ -37,6 +37,8 @@ def astray(
         voxels: of all frames together.
         planes: of the room, normal (3) and rho with normal · p = rho.
     """
+    if not samples:
+        return np.zeros(0, dtype=bool)
     agreed = voxels.key[voxels.weight >= _AGREED * np.median(voxels.weight)] if len(voxels) else voxels.key
     shares = np.array([float(np.isin(keys_of(points), agreed).mean()) if len(points) else 0.0 for points in samples])
     explained = np.array([_explained(points, planes) for points in samples])

@@ -14,14 +14,20 @@ from shapely.geometry import Polygon
 
 from processors.scans.agreement import wander
 from processors.scans.levels import Level, find_levels, level_rotation, refine_up
-from processors.scans.plan import Edge, Plan, draw_plan
+from processors.scans.plan import DENSE_FLOOD, SPARSE_FLOOD, Edge, Plan, draw_plan
 from processors.scans.result import Verdict
-from processors.scans.voxels import VOXEL_M, Voxels, coarse_normals, normals
-from processors.scans.walls import find_lines
+from processors.scans.voxels import VOXEL_M, Voxels, coarse_normals, normals, regrouped
+from processors.scans.walls import WallLine, find_lines
 
 _MIN_POINTS: Final = 4
 _BAND_TOP_M: Final = 0.03
 _BAND_BOTTOM_M: Final = 0.25
+# A scanner's rings lie far apart on far walls, and its ceilings are thicker.
+_SPARSE_TOP_M: Final = 0.05
+_SPARSE_BOTTOM_M: Final = 0.6
+_SPARSE_SUPPORT: Final = 0.6
+# Where planes lie in their voxels: in the middle; where few voxels decide, another grid may see what one does not.
+_PHASES: Final = (0.5, 0.25, 0.75, 0.0)
 _OPEN_BAND_M: Final = 0.6
 _LEVEL_M: Final = 0.06
 _MIN_VOXELS: Final = 200
@@ -111,27 +117,40 @@ def measure_room(
     kept = clean(voxels, sensor)
     if len(kept) < _MIN_VOXELS or not (len(cameras) or sensor.is_sparse):
         return RoomMeasurement(missing_parts=("everything",))
-    normal = coarse_normals(kept) if sensor.is_sparse else normals(kept)
-    turn = level_rotation(refine_up(up, normal, kept.weight))
-    points, normal, cameras = kept.center @ turn.T, normal @ turn.T, cameras @ turn.T
-    floor, ceiling = find_levels(points[:, 2], np.abs(normal[:, 2]), kept.weight)
-    if floor is None:
+    if not sensor.is_sparse:
+        return _measured(kept, np.eye(3), cameras, up, sensor, samples)
+    for phase in _PHASES:
+        found = _measured(*_along_walls(kept, up, phase), cameras, up, sensor, samples)
+        if found.walls:
+            break
+    return found
+
+
+def _measured(
+    kept: Voxels,
+    turn: NDArray[np.float64],
+    cameras: NDArray[np.float64],
+    up: NDArray[np.float64],
+    sensor: Sensor,
+    samples: Sequence[NDArray[np.float64]],
+) -> RoomMeasurement:
+    seen = _levelled(kept, turn @ up, sensor)
+    if seen is None:
         return RoomMeasurement(missing_parts=("floor",))
-    top = ceiling.z if ceiling is not None else _wall_top(points, normal)
-    band = _band(points, top, is_ceiling=ceiling is not None)
+    turn = seen.turn @ turn
+    cameras = cameras @ turn.T
+    floor, ceiling, top, points = seen.floor, seen.ceiling, seen.top, seen.points
     visits = [sample @ turn.T for sample in samples]
     floor, ceiling = _wandered(floor, visits), ceiling and _wandered(ceiling, visits)
-    lines = [
-        replace(line, wander=wander(visits, np.array([*line.normal, 0.0]), line.rho))
-        for line in find_lines(points[band], normal[band], kept.weight[band])
-    ]
+    lines = [replace(line, wander=wander(visits, np.array([*line.normal, 0.0]), line.rho)) for line in seen.lines()]
     levels = [floor.z] if ceiling is None else [floor.z, ceiling.z]
     flat = np.any([np.abs(points[:, 2] - z) < _LEVEL_M for z in levels], axis=0)
-    plan = draw_plan(lines, cameras[:, :2], points[flat, :2])
+    flood = SPARSE_FLOOD if sensor.is_sparse else DENSE_FLOOD
+    plan = draw_plan(lines, cameras[:, :2], points[flat, :2], flood)
     if plan is not None and ceiling is not None and _goes_on(plan, points[np.abs(points[:, 2] - ceiling.z) < _LEVEL_M]):
         plan = None
-    report = _report(plan, floor, ceiling, top)
-    planes = [(_UP, z) for z in levels] + [(np.array([*line.normal, 0.0]), line.rho) for line in lines]
+    report = _report(plan, floor, ceiling, top, _SPARSE_SUPPORT if sensor.is_sparse else _LEAST_SUPPORT)
+    planes = [(_UP, z) for z in (floor.z, top)] + [(np.array([*line.normal, 0.0]), line.rho) for line in lines]
     return replace(
         report,
         turn=turn,
@@ -140,6 +159,58 @@ def measure_room(
         has_ceiling=ceiling is not None,
         planes=tuple((turn.T @ normal, rho) for normal, rho in planes),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Levelled:
+    """What was seen, with floor and ceiling, in the levelled world."""
+
+    turn: NDArray[np.float64]
+    points: NDArray[np.float64]
+    normal: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    floor: Level
+    ceiling: Level | None
+    top: float
+    sensor: Sensor
+
+    def lines(self) -> list[WallLine]:
+        """Of the walls, in the band under the ceiling."""
+        band = _band(self.points, self.top, is_ceiling=self.ceiling is not None)
+        if self.sensor.is_sparse:
+            band = (self.points[:, 2] > self.top - _SPARSE_BOTTOM_M) & (self.points[:, 2] < self.top - _SPARSE_TOP_M)
+        return find_lines(self.points[band], self.normal[band], self.weight[band], is_sparse=self.sensor.is_sparse)
+
+
+def _levelled(kept: Voxels, up: NDArray[np.float64], sensor: Sensor) -> _Levelled | None:
+    normal = coarse_normals(kept) if sensor.is_sparse else normals(kept)
+    turn = level_rotation(refine_up(up, normal, kept.weight))
+    points, normal = kept.center @ turn.T, normal @ turn.T
+    floor, ceiling = find_levels(points[:, 2], np.abs(normal[:, 2]), kept.weight)
+    if floor is None:
+        return None
+    top = ceiling.z if ceiling is not None else _wall_top(points, normal)
+    return _Levelled(turn, points, normal, kept.weight, floor, ceiling, top, sensor)
+
+
+def _along_walls(voxels: Voxels, up: NDArray[np.float64], phase: float) -> tuple[Voxels, NDArray[np.float64]]:
+    """Fine voxels grouped anew in a grid along the longest wall and the floor, so that it does not matter how the world lies."""
+    middle = np.floor(voxels.center.mean(axis=0) / VOXEL_M) * VOXEL_M
+    coarse = regrouped(replace(voxels, center=voxels.center - middle))
+    seen = _levelled(coarse, up, SCANNER)
+    lines = seen.lines() if seen is not None else []
+    if seen is None or not lines:
+        return replace(coarse, center=coarse.center + middle), np.eye(3)
+    x, y = lines[0].along
+    about_z = np.array([[x, y, 0.0], [-y, x, 0.0], [0.0, 0.0, 1.0]])
+    turn = about_z @ seen.turn
+    across = next((line for line in lines if abs(line.along @ lines[0].along) < 0.1), None)  # noqa: PLR2004
+    corner = about_z @ np.array([*(lines[0].rho * lines[0].normal), seen.floor.z])
+    if across is not None:
+        corner[0] = across.rho * float(np.sign(across.normal @ lines[0].along))
+    corner -= VOXEL_M * phase
+    moved = regrouped(replace(voxels, center=(voxels.center - middle) @ turn.T - corner))
+    return replace(moved, center=moved.center + corner + turn @ middle), turn
 
 
 def _wandered(level: Level, visits: Sequence[NDArray[np.float64]]) -> Level:
@@ -163,12 +234,12 @@ def _band(points: NDArray[np.float64], top: float, *, is_ceiling: bool) -> NDArr
     return (points[:, 2] > top - _OPEN_BAND_M) & (points[:, 2] < top)
 
 
-def _report(plan: Plan | None, floor: Level, ceiling: Level | None, top: float) -> RoomMeasurement:
+def _report(plan: Plan | None, floor: Level, ceiling: Level | None, top: float, least: float) -> RoomMeasurement:
     sigma_z = _WALL_TOP_SIGMA_M if ceiling is None else math.hypot(floor.sigma, ceiling.sigma)
     height = Quantity(top - floor.z, sigma_z)
     missing = [] if ceiling is not None else ["ceiling"]
-    if plan is None or plan.min_support < _LEAST_SUPPORT:
-        weak = [] if plan is None else [n for n, edge in enumerate(plan.edges) if edge.support < _LEAST_SUPPORT]
+    if plan is None or plan.min_support < least:
+        weak = [] if plan is None else [n for n, edge in enumerate(plan.edges) if edge.support < least]
         missing += [f"wall {n}" for n in weak] if plan is not None else ["walls"]
         return RoomMeasurement(height=height, missing_parts=tuple(missing), completeness=_completeness(plan))
     shape = Polygon(plan.corners)

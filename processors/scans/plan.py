@@ -13,13 +13,30 @@ from numpy.typing import NDArray
 from shapely.geometry import LineString, Polygon
 from shapely.ops import polygonize, unary_union
 
-from processors.scans.walls import WallLine
+from processors.scans.walls import COLUMN_M, WallLine
 
-_RASTER_M: Final = 0.1
-_CROSS_BELOW_SUPPORT: Final = 0.45
-_COVERED: Final = 0.4
 _MARGIN_M: Final = 0.5
 _ON_LINE_M: Final = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """How the room grows from cell to cell.
+
+    Attributes:
+        raster_m: how far apart voxels of floor and ceiling may lie and still cover what is between.
+        cross_below: edges with less support than this are no walls.
+        covered: share of a cell over which floor or ceiling must have been seen.
+    """
+
+    raster_m: float
+    cross_below: float
+    covered: float
+
+
+DENSE_FLOOD: Final = Flood(0.1, 0.45, 0.4)
+# A scanner that stands still sees no floor behind a wall, but rows of lamps that look like one.
+SPARSE_FLOOD: Final = Flood(0.3, 0.85, 0.15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +71,23 @@ class Plan:
         return min(edge.support for edge in self.edges)
 
 
-def draw_plan(lines: Sequence[WallLine], cameras: NDArray[np.float64], flat: NDArray[np.float64]) -> Plan | None:
+def draw_plan(
+    lines: Sequence[WallLine], cameras: NDArray[np.float64], flat: NDArray[np.float64], flood: Flood = DENSE_FLOOD
+) -> Plan | None:
     """The closed plan around the cameras; None if the lines do not close.
 
     Args:
         lines: of the walls, best supported first.
         cameras: shape (m, 2); without any, the plan is around the largest piece of floor or ceiling.
         flat: shape (n, 2), voxels of floor and ceiling.
+        flood: how far the room goes on.
     """
-    cells = _cells(lines, np.concatenate([flat, cameras]))
+    ends = [line.rho * line.normal + line.columns[n] * COLUMN_M * line.along for line in lines for n in (0, -1)]
+    cells = _cells(lines, np.concatenate([flat, cameras, np.reshape(ends, (-1, 2))]))
     if not cells:
         return None
-    covered = _coverage(cells, flat)
-    inside = _flood(cells, lines, cameras, covered)
+    covered = _coverage(cells, flat, flood.raster_m)
+    inside = _flood(cells, lines, cameras, covered, flood)
     if not inside:
         return None
     union = unary_union([cells[n] for n in inside])
@@ -87,41 +108,47 @@ def _cells(lines: Sequence[WallLine], points: NDArray[np.float64]) -> list[Polyg
     return list(polygonize(unary_union(pieces)))
 
 
-def _coverage(cells: Sequence[Polygon], flat: NDArray[np.float64]) -> list[float]:
+def _coverage(cells: Sequence[Polygon], flat: NDArray[np.float64], raster_m: float) -> list[float]:
     """Share of each cell's raster points over which floor or ceiling was seen."""
     low = flat.min(axis=0) - _MARGIN_M * 2
-    size = np.ceil((flat.max(axis=0) + _MARGIN_M * 2 - low) / _RASTER_M).astype(int)
+    size = np.ceil((flat.max(axis=0) + _MARGIN_M * 2 - low) / raster_m).astype(int)
     seen = np.zeros(size, dtype=bool)
-    seen[tuple(((flat - low) / _RASTER_M).astype(int).T)] = True
+    seen[tuple(((flat - low) / raster_m).astype(int).T)] = True
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in size), indexing="ij"), axis=-1).reshape(-1, 2)
-    middles = shapely.points(low + (grid + 0.5) * _RASTER_M)
+    middles = shapely.points(low + (grid + 0.5) * raster_m)
     tree = shapely.STRtree(middles)
     flags = seen.reshape(-1)
     shares = []
     for cell in cells:
         within = tree.query(cell, predicate="contains")
-        shares.append(float(flags[within].mean()) if len(within) else 0.0)
+        if not len(within):  # narrower than the raster: the point nearest to its middle speaks for it
+            within = tree.query_nearest(cell.representative_point())
+        shares.append(float(flags[within].mean()))
     return shares
 
 
 def _flood(
-    cells: Sequence[Polygon], lines: Sequence[WallLine], cameras: NDArray[np.float64], covered: Sequence[float]
+    cells: Sequence[Polygon],
+    lines: Sequence[WallLine],
+    cameras: NDArray[np.float64],
+    covered: Sequence[float],
+    flood: Flood,
 ) -> set[int]:
     tree = shapely.STRtree(cells)
     if len(cameras):
         starts = {int(cell) for cell in tree.query(shapely.points(cameras), predicate="within")[1]}
     else:
         starts = {int(np.argmax([cell.area * share for cell, share in zip(cells, covered, strict=True)]))}
-    inside = {n for n in starts if covered[n] > _COVERED}
+    inside = {n for n in starts if covered[n] > flood.covered}
     waiting = sorted(inside)
     while waiting:
         here = waiting.pop()
         for there in tree.query(cells[here], predicate="touches"):
             other = int(there)
-            if other in inside or covered[other] <= _COVERED:
+            if other in inside or covered[other] <= flood.covered:
                 continue
             shared = cells[here].intersection(cells[other])
-            if shared.length < _ON_LINE_M or _edge_support(shared, lines)[1] >= _CROSS_BELOW_SUPPORT:
+            if shared.length < _ON_LINE_M or _edge_support(shared, lines)[1] >= flood.cross_below:
                 continue
             inside.add(other)
             waiting.append(other)

@@ -20,7 +20,7 @@ from processors.scans import codec
 from processors.scans.agreement import SAMPLE_POINTS
 from processors.scans.fusion import Intrinsics, backproject
 from processors.scans.poses import rotation
-from processors.scans.voxels import REACH_M, VoxelMap
+from processors.scans.voxels import CLOUD_UNITS, REACH_M, VoxelMap
 from schemas.errors import Rejected
 from schemas.scan_frames import DepthFrame, PointsFrame, ScanFrame
 
@@ -88,7 +88,7 @@ class ScanMap:
 
     def __init__(self) -> None:
         self._notes: dict[int, FrameNote] = {}
-        self._maps = {"depth": VoxelMap(), "points": VoxelMap(), "cloud": VoxelMap()}
+        self._maps = {"depth": VoxelMap(), "points": VoxelMap(), "cloud": VoxelMap(CLOUD_UNITS)}
         self.cloud_points = 0
         self.cloud_dropped = 0
 
@@ -143,7 +143,11 @@ class ScanMap:
             raise ValueError(detail)
         scan_map = cls()
         scan_map._notes = {note.seq: note for note in state.notes}
-        scan_map._maps = {kind: VoxelMap.from_bytes(voxels) for kind, voxels in state.maps.items()}
+        sides = {"cloud": CLOUD_UNITS}
+        scan_map._maps = {
+            kind: VoxelMap.from_bytes(voxels, sides[kind]) if kind in sides else VoxelMap.from_bytes(voxels)
+            for kind, voxels in state.maps.items()
+        }
         scan_map.cloud_points, scan_map.cloud_dropped = state.cloud_points, state.cloud_dropped
         return scan_map
 

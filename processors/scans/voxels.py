@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 VOXEL_M: Final = 0.04
 _UNITS_PER_M: Final = 10_000
 _VOXEL_UNITS: Final = 400
+# Clouds are kept finer: they are measured in a grid along their own walls.
+CLOUD_UNITS: Final = 200
 _AXIS_BITS: Final = 21
 _AXIS_MASK: Final = (1 << _AXIS_BITS) - 1
 _SHIFTS: Final = (2 * _AXIS_BITS, _AXIS_BITS, 0)
@@ -58,9 +60,14 @@ def keys_of(points: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 class VoxelMap:
-    """Accumulates points; `voxels()` gives what there is so far."""
+    """Accumulates points; `voxels()` gives what there is so far.
 
-    def __init__(self) -> None:
+    Args:
+        voxel_units: side of a voxel in tenths of millimetres.
+    """
+
+    def __init__(self, voxel_units: int = _VOXEL_UNITS) -> None:
+        self._side = voxel_units
         self._keys = np.empty(0, dtype=np.int64)
         # Columns: weight, weight · x, weight · y, weight · z within the voxel, count.
         self._sums = np.empty((0, 5), dtype=np.int64)
@@ -75,8 +82,8 @@ class VoxelMap:
             distance_m: shape (n,), distance from the sensor (depth along the axis will do).
         """
         units = np.rint(np.asarray(points, dtype=np.float64) * _UNITS_PER_M).astype(np.int64)
-        index = units // _VOXEL_UNITS
-        within = units - index * _VOXEL_UNITS
+        index = units // self._side
+        within = units - index * self._side
         index += _AXIS_OFFSET
         keys = (index[:, 0] << 2 * _AXIS_BITS) | (index[:, 1] << _AXIS_BITS) | index[:, 2]
         weight = np.maximum(np.rint(np.asarray(distance_m, dtype=np.float64) * 100), 1).astype(np.int64) ** 2
@@ -94,14 +101,14 @@ class VoxelMap:
         self._merge()
         index = np.stack([self._keys >> shift & _AXIS_MASK for shift in _SHIFTS], axis=1)
         weight = self._sums[:, 0].astype(np.float64)
-        center = ((index - _AXIS_OFFSET) * _VOXEL_UNITS + self._sums[:, 1:4] / weight[:, None]) / _UNITS_PER_M
+        center = ((index - _AXIS_OFFSET) * self._side + self._sums[:, 1:4] / weight[:, None]) / _UNITS_PER_M
         return Voxels(self._keys, center, weight, self._sums[:, 4])
 
     def without(self, other: VoxelMap) -> Voxels:
         """Everything but what `other` holds, all of which must have been added here as well."""
         self._merge()
         other._merge()
-        rest = VoxelMap()
+        rest = VoxelMap(self._side)
         rest._waiting = [(self._keys, self._sums), (other._keys, -other._sums)]
         rest._merge()
         left = rest._sums[:, 4] > 0
@@ -115,10 +122,10 @@ class VoxelMap:
         return zstandard.compress(np.ascontiguousarray(columns.T, dtype="<i8").tobytes(), 1)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> VoxelMap:
-        """What `to_bytes` gave."""
+    def from_bytes(cls, data: bytes, voxel_units: int = _VOXEL_UNITS) -> VoxelMap:
+        """What `to_bytes` gave of a map with voxels of that size."""
         columns = np.frombuffer(zstandard.decompress(data), dtype="<i8").astype(np.int64).reshape(6, -1)
-        voxel_map = cls()
+        voxel_map = cls(voxel_units)
         voxel_map._keys, voxel_map._sums = np.cumsum(columns[0]), np.ascontiguousarray(columns[1:].T)
         return voxel_map
 
@@ -137,10 +144,21 @@ class VoxelMap:
 def coarse_normals(voxels: Voxels) -> NDArray[np.float64]:
     """As `normals`, from voxels of twice the size: for scanners, whose points lie far apart."""
     index = np.stack([voxels.key >> shift & _AXIS_MASK for shift in _SHIFTS], axis=1) >> 1
+    coarse, row = _grouped(voxels, index)
+    return normals(coarse)[row]
+
+
+def regrouped(voxels: Voxels) -> Voxels:
+    """Voxels of 4 cm that hold the centroids of the given ones."""
+    index = np.rint(voxels.center * _UNITS_PER_M).astype(np.int64) // _VOXEL_UNITS + _AXIS_OFFSET
+    return _grouped(voxels, index)[0]
+
+
+def _grouped(voxels: Voxels, index: NDArray[np.int64]) -> tuple[Voxels, NDArray[np.intp]]:
     key, row = np.unique(index @ (1 << np.array(_SHIFTS)), return_inverse=True)
     weight = np.asarray(np.bincount(row, voxels.weight), dtype=np.float64)
     center = np.stack([np.bincount(row, voxels.weight * axis) / weight for axis in voxels.center.T], axis=1)
-    return normals(Voxels(key, center, weight, np.bincount(row, voxels.count)))[row]
+    return Voxels(key, center, weight, np.asarray(np.bincount(row, voxels.count), dtype=np.int64)), row
 
 
 def normals(voxels: Voxels) -> NDArray[np.float64]:

@@ -23,6 +23,12 @@ _MIN_VOXELS: Final = 8
 _LONG_VARIANCE: Final = 0.055
 _PARALLEL: Final = math.cos(math.radians(5))
 COLUMN_M: Final = 0.05
+# In columns: half a metre.
+_SPARSE_GAP: Final = 10
+_SPARSE_SPREAD_M: Final = 0.04
+_SPARSE_SUPPORT_M: Final = 0.75
+_SPARSE_ASKEW_M: Final = 2.0
+_MISSES: Final = 12
 _MIN_SUPPORT_M: Final = 0.4
 _DIRECTIONS: Final = np.stack(
     [np.cos(np.radians(np.arange(180) + 0.5)), np.sin(np.radians(np.arange(180) + 0.5))], axis=1
@@ -71,16 +77,20 @@ class WallLine:
         return int(np.searchsorted(self.columns, end) - np.searchsorted(self.columns, begin)) / (end - begin)
 
 
-def find_lines(points: NDArray[np.float64], normal: NDArray[np.float64], weight: NDArray[np.float64]) -> list[WallLine]:
+def find_lines(
+    points: NDArray[np.float64], normal: NDArray[np.float64], weight: NDArray[np.float64], *, is_sparse: bool = False
+) -> list[WallLine]:
     """Lines of the walls, best supported first.
 
     Args:
         points: shape (n, 3), levelled, only the band in which walls are looked for.
         normal: their unit normals; only upright ones matter, their direction is too coarse to use.
         weight: their weights.
+        is_sparse: of a scanner: gaps between its rings are no gaps of the wall, and what stands before walls would turn their
+            lines, so that nearly parallel and nearly perpendicular ones are taken for exactly so.
     """
     upright = np.abs(normal[:, 2]) < _UPRIGHT
-    finder = _Finder(points[upright, :2], weight[upright])
+    finder = _Finder(points[upright, :2], weight[upright], is_sparse=is_sparse)
     while finder.find_next():
         pass
     return finder.lines
@@ -89,7 +99,10 @@ def find_lines(points: NDArray[np.float64], normal: NDArray[np.float64], weight:
 class _Finder:
     """Finds lines one after the other; a voxel that a line explains does not speak for another."""
 
-    def __init__(self, plan: NDArray[np.float64], weight: NDArray[np.float64]) -> None:
+    def __init__(self, plan: NDArray[np.float64], weight: NDArray[np.float64], *, is_sparse: bool) -> None:
+        self._gap = _SPARSE_GAP if is_sparse else 0
+        self._is_sparse = is_sparse
+        self._misses = 0
         self._plan = plan
         self._weight = weight
         self._free = np.ones(len(plan), dtype=bool)
@@ -104,14 +117,31 @@ class _Finder:
         degree, rho = self._strongest()
         line = self._fit(_DIRECTIONS[degree], rho)
         if line is None:
-            return False
-        if line.spread < (_MAX_SPREAD_M if line.is_long else _MAX_SHORT_SPREAD_M) and not self._is_known(line):
+            if not self._is_sparse:
+                return False
+            # Clutter of a scan with few voxels may win a vote that a wall further down the list would not lose.
+            self._free &= np.abs(self._rho[:, degree] - rho) >= _RHO_BIN_M
+            self._misses += 1
+            return self._misses < _MISSES
+        if line.spread < self._most_spread(line) and not self._is_known(line):
             self.lines.append(line)
         claimed = np.abs(self._plan @ line.normal - line.rho) < _CLAIM_M
         # What the search itself started from goes too, or a bad fit would be tried for ever.
         claimed |= np.abs(self._rho[:, degree] - rho) < _RHO_BIN_M
         self._free &= ~claimed
         return True
+
+    def _least(self, normal: NDArray[np.float64]) -> float:
+        """How much of a line must have been seen, in metres."""
+        if not self._is_sparse:
+            return _MIN_SUPPORT_M
+        askew = bool(self.lines) and _squared(self.lines[0].normal, normal) is None
+        return _SPARSE_ASKEW_M if askew else _SPARSE_SUPPORT_M
+
+    def _most_spread(self, line: WallLine) -> float:
+        if self._is_sparse:
+            return _SPARSE_SPREAD_M
+        return _MAX_SPREAD_M if line.is_long else _MAX_SHORT_SPREAD_M
 
     def _strongest(self) -> tuple[int, float]:
         rho = self._rho[self._free]
@@ -131,11 +161,11 @@ class _Finder:
         for _ in range(6):
             normal, rho = self._total_least_squares(near & self._free if near[self._free].any() else near, direction)
             near = np.abs(self._plan @ normal - rho) < _FIT_M
-        if len(_columns(self._plan[near & self._free], normal)) * COLUMN_M < _MIN_SUPPORT_M:
+        if len(_columns(self._plan[near & self._free], normal)) * COLUMN_M < self._least(normal):
             return None
         off = self._plan[near] @ normal - rho
         spread = float(np.sqrt(np.average(off**2, weights=self._weight[near])))
-        return WallLine(normal, rho, spread, _columns(self._plan[near], normal))
+        return WallLine(normal, rho, spread, _without_gaps(_columns(self._plan[near], normal), self._gap))
 
     def _total_least_squares(
         self, rows: NDArray[np.bool_], direction: NDArray[np.float64]
@@ -145,7 +175,11 @@ class _Finder:
         centred = plan - middle
         values, vectors = np.linalg.eigh((centred * weight[:, None]).T @ centred / weight.sum())
         normal = vectors[:, 0] * (1.0 if vectors[:, 0] @ direction > 0 else -1.0)
-        if values[1] < _LONG_VARIANCE:
+        if self._is_sparse:
+            normal = next(
+                (found for line in self.lines if (found := _squared(line.normal, normal)) is not None), normal
+            )
+        elif values[1] < _LONG_VARIANCE:
             # A short piece says little about its own direction: a long wall that is nearly parallel knows better.
             normal = next((line.normal for line in self.lines if abs(line.normal @ normal) > _PARALLEL), normal)
         return normal, float(normal @ middle)
@@ -158,3 +192,19 @@ class _Finder:
 
 def _columns(plan: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.unique(np.floor(plan @ np.array([-normal[1], normal[0]]) / COLUMN_M).astype(np.int64))
+
+
+def _without_gaps(columns: NDArray[np.int64], longest: int) -> NDArray[np.int64]:
+    """Sorted columns, and those of every gap of at most so many."""
+    missing = np.diff(columns) - 1
+    filled = [np.arange(columns[n] + 1, columns[n + 1]) for n in np.flatnonzero((missing > 0) & (missing <= longest))]
+    return np.sort(np.concatenate([columns, *filled]))
+
+
+def _squared(known: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The direction parallel or perpendicular to a known one, if `normal` is nearly that."""
+    for exact in (known, np.array([-known[1], known[0]])):
+        along = float(exact @ normal)
+        if abs(along) > _PARALLEL:
+            return exact if along > 0 else -exact
+    return None
