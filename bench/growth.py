@@ -17,8 +17,9 @@ import psycopg
 
 from bench.ingest import Servers, create_devices, servers
 from core.postgres import DatabaseRole, open_pool
+from sinks.timescale.batch_columns import ReadingColumns
 from sinks.timescale.partitions import PartitionKeeper
-from sinks.timescale.writer import Position, ReadingColumns, batch_transaction
+from sinks.timescale.writer import Position, batch_transaction
 
 SENSORS = 1000
 _BATCH_ROWS = 10_000

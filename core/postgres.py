@@ -22,6 +22,7 @@ Connection = AsyncConnection[tuple[Any, ...]]
 Pool = AsyncConnectionPool[Connection]
 
 _CONNECT_TIMEOUT_S = 5
+_HAS_TRANSACTION_TIMEOUT = 170_000
 
 
 class DatabaseRole(StrEnum):
@@ -53,8 +54,11 @@ def open_pool(
     statement_timeout_ms: int = 30_000,
     lock_timeout_ms: int = 5_000,
     idle_in_transaction_timeout_ms: int = 10_000,
+    transaction_timeout_ms: int = 0,
 ) -> Pool:
     """Make a pool (not yet opened: use it as an async context manager).
+
+    `transaction_timeout_ms` (0: none) is for servers that have it, PostgreSQL 17 and later.
 
     Raises:
         Misconfigured: the URL is empty.
@@ -73,6 +77,10 @@ def open_pool(
             ("idle_in_transaction_session_timeout", idle_in_transaction_timeout_ms),
         ):
             await connection.execute("SELECT set_config(%s, %s, false)", (name, f"{value}ms"))
+        if transaction_timeout_ms and connection.info.server_version >= _HAS_TRANSACTION_TIMEOUT:
+            await connection.execute(
+                "SELECT set_config('transaction_timeout', %s, false)", (f"{transaction_timeout_ms}ms",)
+            )
         await connection.execute("SET TIME ZONE 'UTC'")
 
     return AsyncConnectionPool(

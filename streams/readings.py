@@ -23,14 +23,15 @@ from processors import admission
 from schemas.errors import Reason
 from schemas.readings import DecodedBatch, decode_batch
 from sinks import dead_letters
-from sinks.dead_letters import Record, Refusal, Source, Throttle
+from sinks.dead_letters import Record, Refusal, Selection, Source, Throttle
+from sinks.timescale.batch_columns import InsertOutcome, ReadingColumns
 from sinks.timescale.catalog import Catalog
 from sinks.timescale.partitions import PartitionKeeper
 from sinks.timescale.writer import (
+    FEW_ROWS,
     BatchTransaction,
-    InsertOutcome,
+    NotNew,
     Position,
-    ReadingColumns,
     SensorMoved,
     batch_transaction,
 )
@@ -152,13 +153,16 @@ class ReadingsPipeline:
             Fenced: another worker owns the partition.
             psycopg.Error: the caller sorts transient failures from bugs; nothing was written.
         """
+        guess = True
         while True:
             trusted = await authenticate(batch.records, self._catalog)
             decoded = decode_batch([record.value or b"" for record in trusted.records], trusted.content_types)
             try:
-                return await self._commit(batch, trusted, decoded)
+                return await self._commit(batch, trusted, decoded, guess=guess)
             except SensorMoved:
                 continue
+            except NotNew:
+                guess = False
             except CatalogChanged:
                 async with self.pool.connection() as connection:
                     await self._catalog.refresh(connection)
@@ -167,18 +171,21 @@ class ReadingsPipeline:
         """The stored position of the batch's partition; None when the topic has another identity by now."""
         return await stored_offset(self.pool, batch)
 
-    async def _commit(self, batch: RecordBatch, trusted: Trusted, decoded: DecodedBatch) -> BatchReport:
+    async def _commit(self, batch: RecordBatch, trusted: Trusted, decoded: DecodedBatch, *, guess: bool) -> BatchReport:
         received_ms = self._clock.now_ms()
         judged = Judgement(trusted, decoded, self._catalog, received_ms, self._max_sensors)
         await self._partitions.ensure(decoded.at_ms[judged.admitted])
         registered: dict[tuple[str, str], int] = {}
-        async with batch_transaction(self.pool, batch.position) as transaction:
+        candidates = None if judged.unregistered else judged.columns(registered)
+        sensors = np.zeros(0, np.int32) if candidates is None else candidates.sensors
+        async with batch_transaction(self.pool, batch.position, sensors) as transaction:
             if transaction.generation != trusted.generation:
                 raise CatalogChanged
-            if judged.unregistered:
+            if candidates is None:
                 registered = await self._catalog.register_sensors(transaction.connection, judged.unregistered)
-            candidates = judged.columns(registered)
-            report, stored = await self._write(transaction, batch, judged, candidates, received_ms)
+                candidates = judged.columns(registered)
+                transaction.states = await transaction.read_states(candidates.sensors)
+            report, stored = await self._write(transaction, batch, judged, candidates, received_ms, guess=guess)
         self._catalog.adopt_sensors(registered)
         self._committed(stored)
         return report
@@ -190,30 +197,32 @@ class ReadingsPipeline:
         judged: Judgement,
         candidates: Candidates,
         received_ms: int,
+        *,
+        guess: bool,
     ) -> tuple[BatchReport, Stored]:
-        rows, received_at = candidates.rows, datetime.fromtimestamp(received_ms / 1000, UTC)
-        sensors, per_sensor = np.unique(rows.sensor_no, return_counts=True)
-        before = await transaction.read_states(sensors)
-        newest_ms = np.repeat(before.newest_ms, per_sensor)
+        received_at = datetime.fromtimestamp(received_ms / 1000, UTC)
+        selection = await self._write_refusals(transaction, batch, judged, received_ms)
+        rows, states, per_sensor = candidates.rows, transaction.states, candidates.per_sensor
+        newest_ms, version = np.repeat(states.newest_ms, per_sensor), np.repeat(states.version, per_sensor)
         late = rows.at_ms <= newest_ms
-        outcome = await transaction.insert_readings(rows, received_ms, ~late)
-        version = np.repeat(before.version, per_sensor)
-        stored = Stored(rows, outcome, candidates.tenant_ids, candidates.tenant_code, newest_ms, version, received_ms)
-        await transaction.write_conflicts([*outcome.losers, candidates.losers], received_at)
-        changed = rows.take(stored.changed)
-        if len(changed):
-            await transaction.write_states(last_of_each_sensor(changed), before, received_at)
-        duplicates = candidates.copies + outcome.duplicate
-        await self._write_quality(transaction, rows, duplicates, late & outcome.inserted)
-        await transaction.mark_dirty(changed.sensor_no, changed.at_ms)
-        selection = self._throttle.select(judged.refusals, received_ms)
-        if selection.total:
-            await dead_letters.write_refusals(
-                transaction.connection, batch.source, selection, received_at, self._dead_letter_topic
+        outcome = None
+        if late.any() or len(rows) > FEW_ROWS or not guess:
+            outcome = await transaction.insert_readings(rows, received_ms, ~late & guess)
+        async with transaction.last_steps():
+            if outcome is None:
+                outcome = await transaction.insert_few(rows, received_at)
+            stored = Stored(
+                rows, outcome, candidates.tenant_ids, candidates.tenant_code, newest_ms, version, received_ms
             )
-        # Last, since the events of alerts lock their tenants' heads until the commit.
-        for effect in self._effects:
-            await effect.apply(transaction, stored)
+            await transaction.write_conflicts([*outcome.losers, candidates.losers], received_at)
+            changed = rows.take(stored.changed)
+            if len(changed):
+                await transaction.write_states(last_of_each_sensor(changed), states, received_at)
+            duplicates = candidates.copies + outcome.duplicate
+            await self._write_quality(transaction, rows, duplicates, late & outcome.inserted)
+            await transaction.mark_dirty(changed.sensor_no, changed.at_ms)
+            for effect in self._effects:
+                await effect.apply(transaction, stored)
         report = BatchReport(
             records=len(batch.records),
             readings=int(judged.admitted.sum()),
@@ -225,6 +234,17 @@ class ReadingsPipeline:
             flooding=tuple(selection.flooding),
         )
         return report, stored
+
+    async def _write_refusals(
+        self, transaction: BatchTransaction, batch: RecordBatch, judged: Judgement, received_ms: int
+    ) -> Selection:
+        selection = self._throttle.select(judged.refusals, received_ms)
+        if selection.total:
+            received_at = datetime.fromtimestamp(received_ms / 1000, UTC)
+            await dead_letters.write_refusals(
+                transaction.connection, batch.source, selection, received_at, self._dead_letter_topic
+            )
+        return selection
 
     async def _write_quality(
         self,
@@ -261,6 +281,9 @@ class Candidates:
     copies: NDArray[np.int64]
     tenant_ids: list[str]
     tenant_code: NDArray[np.int64]
+    # The rows' sensors, and how many rows each has.
+    sensors: NDArray[np.int32]
+    per_sensor: NDArray[np.int64]
 
 
 class Judgement:
@@ -359,7 +382,11 @@ class Judgement:
         tenant_of_record = np.array([code[device.tenant_id] for device in self._devices], dtype=np.int64)
         kept = greatest.kept
         tenant_code = tenant_of_record[decoded.record[keep[kept]]] if len(kept) else np.zeros(0, dtype=np.int64)
-        return Candidates(every.take(kept), every.take(greatest.losers), greatest.copies, tenant_ids, tenant_code)
+        rows = every.take(kept)
+        sensors, per_sensor = np.unique(rows.sensor_no, return_counts=True)
+        return Candidates(
+            rows, every.take(greatest.losers), greatest.copies, tenant_ids, tenant_code, sensors, per_sensor
+        )
 
 
 def last_of_each_sensor(rows: ReadingColumns) -> ReadingColumns:

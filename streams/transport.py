@@ -1,8 +1,11 @@
-"""Faust's Kafka transport, changed in two places: it hands over whole record batches, and positions come from the database.
+"""Faust's Kafka transport, changed in three places: whole record batches, positions from the database, short waits.
 
 One Faust message is all fetched records of one partition (value: the list, offset: the last one's), so Faust's cost per
 message is paid once per batch: measured 684 k records/s against 10-12 k. Seeking asks the database, never the consumer
 group: the group's committed offsets are only a hint for lag tools.
+
+The embedded broker looks for new records less and less often while a fetch waits: with Faust's 1500 ms readings were up to
+440 ms old when they came (p99, 20 records/s), with 100 ms up to 60.
 """
 
 from __future__ import annotations
@@ -13,9 +16,12 @@ from typing import Any, ClassVar
 
 from aiokafka.consumer import fetcher
 from faust.transport.consumer import RecordMap
-from faust.transport.drivers.aiokafka import Consumer, Transport
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 from faust.types.transports import ConsumerT
+
+# How long the broker may hold back a fetch that finds nothing.
+FETCH_MAX_WAIT_MS = 100
 
 Positions = Callable[[set[TP]], Awaitable[Mapping[TP, int]]]
 # While topics are passed over, the fetcher looks again this soon whether they may be read on.
@@ -71,6 +77,15 @@ class FetchedRecords:
         return self.records
 
 
+class QuickConsumerThread(AIOKafkaConsumerThread):
+    """Faust's thread of the consumer; Faust offers no setting for how long a fetch waits."""
+
+    def _create_worker_consumer(self, transport: Transport) -> Any:  # noqa: ANN401
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001 - read when it starts
+        return consumer
+
+
 class RecordBatchConsumer(Consumer):
     """Fetches batches, of topics that are not full, and seeks to the database's positions.
 
@@ -81,6 +96,9 @@ class RecordBatchConsumer(Consumer):
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **options)
         self.handed_over: dict[TP, int] = {}
+
+    def _new_consumer_thread(self) -> QuickConsumerThread:
+        return QuickConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> RecordMap:  # noqa: ASYNC109
         transport: RecordBatchTransport = self.transport

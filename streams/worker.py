@@ -85,6 +85,7 @@ class Worker:
             size=self._settings.database_pool_size,
             statement_timeout_ms=min(self._settings.database_statement_timeout_ms, _TRANSACTION_LIMIT_MS),
             idle_in_transaction_timeout_ms=_TRANSACTION_LIMIT_MS // 2,
+            transaction_timeout_ms=6 * _TRANSACTION_LIMIT_MS,
         )
         async with pool:
             await _first_of(self._wait_for_servers(pool), stop)
@@ -205,9 +206,10 @@ class Worker:
             clock=self._clock,
             dead_letter_topic=topic_name(settings.topic_prefix, Topic.DEAD_LETTERS),
             max_sensors_per_device=settings.max_sensors_per_device,
+            # Usage last: all batches of a tenant wait for its row.
             effects=(
-                MeterReadings(topic_name(settings.topic_prefix, Topic.USAGE)),
                 EvaluateRules(self._alerts_topic),
+                MeterReadings(topic_name(settings.topic_prefix, Topic.USAGE)),
             ),
             committed=live.offer,
         )

@@ -1,8 +1,9 @@
-"""Ends COPYs whose client has stopped sending, so that a frozen worker gives up its partition.
+"""Ends sessions whose client has stopped sending in the middle, so that a frozen worker gives up its partition.
 
 PostgreSQL ends idle transactions and slow statements by its own time limits, but none of them reaches a server process that
-waits for COPY data: a worker frozen there (SIGSTOP, a paused machine) would hold its position's row for as long as it is
-frozen, and nobody else could take the partition over. Only ending the server process helps.
+waits for COPY data or for the next statement of a pipeline: a worker frozen there (SIGSTOP, a paused machine) would hold its
+position's row for as long as it is frozen, and nobody else could take the partition over. Only ending the server process
+helps (from PostgreSQL 17 on `transaction_timeout` does so a minute later).
 """
 
 from __future__ import annotations
@@ -11,19 +12,20 @@ from typing import Final
 
 from core.postgres import Pool
 
-# The COPYs of the batch transaction; a batch's data is complete before its COPY begins, so waiting for more is a stall.
+# The COPYs of the batch transaction; a batch's data is complete before its COPY begins, so waiting for more is a stall. Who
+# waits for the client and is active otherwise is in a pipeline, between statements.
 _END_STALLED: Final = """
 WITH stalled AS MATERIALIZED (  -- materialized, or sessions could be ended before the other conditions are looked at
     SELECT pid FROM pg_stat_activity
     WHERE datname = current_database() AND usename = session_user AND state = 'active' AND wait_event = 'ClientRead'
-      AND (query LIKE 'COPY weir.%%' OR query LIKE 'COPY pg_temp.%%')
+      AND (query NOT ILIKE 'COPY %%' OR query LIKE 'COPY weir.%%' OR query LIKE 'COPY pg_temp.%%')
       AND query_start < clock_timestamp() - make_interval(secs => %s))
 SELECT pid FROM stalled WHERE pg_terminate_backend(pid)
 """
 
 
 async def end_stalled_copies(pool: Pool, older_than_s: float) -> list[int]:
-    """End the sessions of this login that have waited for COPY data since longer than that.
+    """End the sessions of this login that have waited in the middle since longer than that.
 
     Returns:
         The process ids of the sessions that were ended; their transactions are rolled back.

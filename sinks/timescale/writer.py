@@ -1,24 +1,36 @@
 """The one transaction of a batch: position first, then readings, states, usage, markers, dead letters.
 
 Every effect of a batch goes through a `BatchTransaction`, so it commits with the position it came from or not at all.
-Lock order (DESIGN §4): position, sensors, readings, conflicts, states, usage, dirty markers; each set in key order.
+Lock order (DESIGN §4): position, sensors, readings, conflicts, states, dirty markers, episodes, usage; each set in key order.
+
+Every answer that is waited for costs a batch two changes of processes, which on a busy machine is most of its time. So
+statements travel together (libpq's pipeline mode): the begin with the sensors' states, and all `last_steps` up to the commit,
+as far as nobody asks for their results. COPY cannot travel so; it comes before them.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import errors
+from psycopg import AsyncCursor, errors
 
 from core.postgres import Connection, Pool
 from schemas.usage import HOUR_MS
 from sinks.timescale import binary
+from sinks.timescale.batch_columns import InsertOutcome, ReadingColumns, SensorStates, key_arrays, states_of
 
 _COPY_READINGS = "COPY weir.reading (sensor_no, seq, at, value, received_at) FROM STDIN (FORMAT BINARY)"
+# Where there are few, COPY's own waits cost more than it saves.
+FEW_ROWS = 500
+_INSERT_FEW = """
+INSERT INTO weir.reading (received_at, sensor_no, seq, at, value) SELECT %s::timestamptz, q.* FROM unnest(%s, %s, %s, %s) AS q
+"""
 _STAGE = (
     "CREATE TEMP TABLE IF NOT EXISTS stage_reading (i integer, sensor_no integer, seq integer, at timestamptz,"
     " value double precision, received_at timestamptz) ON COMMIT DELETE ROWS"
@@ -67,7 +79,8 @@ _MARK_DIRTY = """
 INSERT INTO weir.rollup_dirty AS d (block, hour) SELECT * FROM unnest(%s, %s)
 ON CONFLICT (block, hour) DO UPDATE SET version = d.version + 1, touched_at = now()
 """
-_NEVER_MS = np.iinfo(np.int64).min
+Cursor = AsyncCursor[tuple[Any, ...]]
+_NO_SENSORS = np.zeros(0, dtype=np.int32)
 BLOCK_SHIFT = 6  # 64 sensors share a roll-up marker; weir.sensor.block is the same shift
 
 
@@ -79,43 +92,8 @@ class SensorMoved(Exception):
     """Another worker stored readings of the same sensor meanwhile (its device changed the partition): judge again."""
 
 
-@dataclass(slots=True)
-class SensorStates:
-    """Each sensor's newest stored reading before the batch; columns of one length, sorted by sensor_no."""
-
-    sensor_no: NDArray[np.int32]
-    # Epoch milliseconds; the least int64 where the sensor has no reading.
-    newest_ms: NDArray[np.int64]
-    # 0 where there is none.
-    version: NDArray[np.int64]
-
-
-@dataclass(slots=True)
-class ReadingColumns:
-    """Readings as columns of length n, sorted by (sensor_no, at_ms, seq), identities unique."""
-
-    sensor_no: NDArray[np.int32]
-    seq: NDArray[np.int32]
-    at_ms: NDArray[np.int64]
-    value: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.sensor_no)
-
-    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> ReadingColumns:
-        """The rows asked for, in their order."""
-        return ReadingColumns(self.sensor_no[rows], self.seq[rows], self.at_ms[rows], self.value[rows])
-
-
-@dataclass(slots=True)
-class InsertOutcome:
-    """What the database did with the readings it was given; masks of length n."""
-
-    inserted: NDArray[np.bool_]
-    replaced: NDArray[np.bool_]
-    duplicate: NDArray[np.bool_]
-    # Values that lost to a greater one, whether stored or incoming.
-    losers: list[ReadingColumns] = field(default_factory=list)
+class NotNew(Exception):
+    """Readings that were taken for new are stored already: try again with `surely_new` nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +110,17 @@ class Position:
 class BatchTransaction:
     """An open transaction whose position has already moved; effects are methods."""
 
-    def __init__(self, connection: Connection, position: Position, frontier_ms: int, generation: int) -> None:
+    def __init__(
+        self, connection: Connection, position: Position, frontier_ms: int, generation: int, states: SensorStates
+    ) -> None:
         self.connection = connection
         self.position = position
         self.frontier_ms = frontier_ms
         self.generation = generation
+        # Of the sensors asked for, as the transaction found them.
+        self.states = states
+        self.took_for_new = False
+        self._written_states: tuple[Cursor, ReadingColumns, SensorStates] | None = None
         # Called when the transaction does not commit, or nobody knows whether it did.
         self.on_rollback: list[Callable[[], None]] = []
 
@@ -150,21 +134,44 @@ class BatchTransaction:
             received_ms: the batch's T (INTERFACES §4).
             surely_new: rows later than anything stored of their sensor: these are copied straight into the table, the
                 others through a staging table. A wrong guess costs time, never correctness.
+
+        Raises:
+            NotNew: the guess was wrong.
         """
-        inserted, replaced, duplicate = (np.zeros(len(rows), dtype=bool) for _ in range(3))
-        outcome = InsertOutcome(inserted, replaced, duplicate)
-        direct = np.flatnonzero(surely_new)
-        staged = np.flatnonzero(~surely_new)
+        outcome = InsertOutcome.of(len(rows))
+        direct, staged = np.flatnonzero(surely_new), np.flatnonzero(~surely_new)
         if len(direct):
-            try:
-                async with self.connection.transaction():
-                    await self._copy(_COPY_READINGS, rows.take(direct), received_ms)
-                outcome.inserted[direct] = True
-            except errors.UniqueViolation:
-                staged = np.arange(len(rows))
+            self.took_for_new = True
+            await self._copy(_COPY_READINGS, rows.take(direct), received_ms)
+            outcome.inserted[direct] = True
         if len(staged):
             await self._insert_staged(rows, staged, received_ms, outcome)
         return outcome
+
+    async def insert_few(self, rows: ReadingColumns, received_at: datetime) -> InsertOutcome:
+        """The same for few rows that are all surely new, among the last steps."""
+        self.took_for_new = True
+        if len(rows):
+            await self.connection.execute(_INSERT_FEW, (received_at, *key_arrays(rows)))
+        outcome = InsertOutcome.of(len(rows))
+        outcome.inserted[:] = True
+        return outcome
+
+    @asynccontextmanager
+    async def last_steps(self) -> AsyncIterator[None]:
+        """What is executed within travels together, the commit with it: a result that is asked for waits for all before.
+
+        Raises:
+            SensorMoved: a state is not the one that was read, so what was late or new was judged by a wrong one.
+            NotNew: see there.
+        """
+        try:
+            async with self.connection.pipeline():
+                yield
+                await self._require_unmoved()
+                await self.connection.execute("COMMIT")
+        except errors.UniqueViolation as exc:
+            raise (NotNew() if self.took_for_new else exc) from exc
 
     async def _copy(
         self, statement: str, rows: ReadingColumns, received_ms: int, numbers: NDArray[np.intp] | None = None
@@ -179,8 +186,11 @@ class BatchTransaction:
         ]
         if numbers is not None:
             columns.insert(0, (binary.INT4, numbers))
-        async with self.connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
-            await copy.write(binary.copy_buffer(columns))
+        try:
+            async with self.connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+                await copy.write(binary.copy_buffer(columns))
+        except errors.UniqueViolation as exc:
+            raise NotNew from exc
 
     async def _insert_staged(
         self, rows: ReadingColumns, staged: NDArray[np.intp], received_ms: int, outcome: InsertOutcome
@@ -239,27 +249,22 @@ class BatchTransaction:
         """Keep the values that lost to a greater one, as evidence; known ones have no effect."""
         for rows in losers:
             if len(rows):
-                await self.connection.execute(_CONFLICTS, (received_at, *_key_arrays(rows)))
+                await self.connection.execute(_CONFLICTS, (received_at, *key_arrays(rows)))
 
     async def read_states(self, sensor_no: NDArray[np.int32]) -> SensorStates:
         """The newest stored reading of each of these sensors (sorted, distinct)."""
-        newest_ms = np.full(len(sensor_no), _NEVER_MS, dtype=np.int64)
-        version = np.zeros(len(sensor_no), dtype=np.int64)
         cursor = await self.connection.execute(_READ_STATES, (binary.Int4Array(sensor_no),))
-        found = await cursor.fetchall()
-        if found:
-            numbers, times, versions = (np.array(column, dtype=np.int64) for column in zip(*found, strict=True))
-            places = np.searchsorted(sensor_no, numbers)
-            newest_ms[places], version[places] = times, versions
-        return SensorStates(sensor_no, newest_ms, version)
+        return states_of(sensor_no, await cursor.fetchall())
 
-    async def write_states(self, newest: ReadingColumns, before: SensorStates, received_at: object) -> None:
-        """Move each sensor's newest reading forward; `newest` holds one row a sensor, in order.
+    async def write_states(self, newest: ReadingColumns, before: SensorStates, received_at: datetime) -> None:
+        """Move each sensor's newest reading forward, among the last steps; `newest` holds one row a sensor, in order."""
+        cursor = await self.connection.execute(_STATES, (received_at, *key_arrays(newest)))
+        self._written_states = cursor, newest, before
 
-        Raises:
-            SensorMoved: a state is not the one that was read, so what was late or new was judged by a wrong one.
-        """
-        cursor = await self.connection.execute(_STATES, (received_at, *_key_arrays(newest)))
+    async def _require_unmoved(self) -> None:
+        if self._written_states is None:
+            return
+        cursor, newest, before = self._written_states
         written: dict[int, int] = dict(await cursor.fetchall())
         places = np.searchsorted(before.sensor_no, newest.sensor_no)
         expected = zip(newest.sensor_no.tolist(), before.version[places].tolist(), strict=True)
@@ -301,26 +306,21 @@ class BatchTransaction:
         )
 
 
-def _key_arrays(rows: ReadingColumns) -> tuple[object, ...]:
-    return (
-        binary.Int4Array(rows.sensor_no),
-        binary.Int4Array(rows.seq),
-        binary.TimestampArray(binary.timestamps(rows.at_ms)),
-        binary.Float8Array(rows.value),
-    )
-
-
 @asynccontextmanager
-async def batch_transaction(pool: Pool, position: Position) -> AsyncIterator[BatchTransaction]:
-    """Open the transaction of a batch, fence first.
+async def batch_transaction(
+    pool: Pool, position: Position, sensor_no: NDArray[np.int32] = _NO_SENSORS
+) -> AsyncIterator[BatchTransaction]:
+    """Open the transaction of a batch, fence first, and read the states of its sensors (sorted, distinct).
+
+    It commits at the end of its `last_steps`, or at its own end without any.
 
     Raises:
         Fenced: the stored position is not the expected one.
     """
     undo: list[Callable[[], None]] = []
     try:
-        async with pool.connection() as connection, connection.transaction():
-            transaction = await _begin(connection, position)
+        async with pool.connection() as connection:
+            transaction = await _begin(connection, position, sensor_no)
             undo = transaction.on_rollback
             yield transaction
     except BaseException:
@@ -329,14 +329,20 @@ async def batch_transaction(pool: Pool, position: Position) -> AsyncIterator[Bat
         raise
 
 
-async def _begin(connection: Connection, position: Position) -> BatchTransaction:
+async def _begin(connection: Connection, position: Position, sensor_no: NDArray[np.int32]) -> BatchTransaction:
     binary.register(connection)
-    cursor = await connection.execute(
-        "SELECT (extract(epoch FROM frontier) * 1000)::bigint, generation FROM weir.begin_batch(%s, %s, %s, %s, %s)",
-        (position.topic, position.partition, position.identity, position.expected, position.next),
-    )
-    row = await cursor.fetchone()
+    async with connection.pipeline():
+        await connection.execute("BEGIN")
+        fence = await connection.execute(
+            "SELECT (extract(epoch FROM frontier) * 1000)::bigint, generation FROM weir.begin_batch(%s, %s, %s, %s, %s)",
+            (position.topic, position.partition, position.identity, position.expected, position.next),
+        )
+        states = await connection.execute(_READ_STATES, (binary.Int4Array(sensor_no),))
+    row = await fence.fetchone()
     if row is None:
         msg = f"{position.topic}/{position.partition} is no longer at offset {position.expected}"
         raise Fenced(msg)
-    return BatchTransaction(connection, position, *row)
+    frontier_ms, generation = row
+    return BatchTransaction(
+        connection, position, frontier_ms, generation, states_of(sensor_no, await states.fetchall())
+    )

@@ -6,14 +6,12 @@ back-fill and rule changes take turns per sensor (DESIGN §2).
 
 from __future__ import annotations
 
-import base64
-import json
 import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -267,67 +265,7 @@ async def _insert(connection: Connection, rows: Sequence[_Row]) -> None:
 
 async def announce(connection: Connection, alert_ids: Sequence[str], topic: str) -> None:
     """Keep the versions, publish them in order to topic and viewers, and queue at most one message a kind."""
-    cursor = await connection.execute(
-        "WITH shown AS (UPDATE weir.alert_episode SET show_at = NULL WHERE alert_id = ANY (%s) AND show_at IS NOT NULL)"
-        " INSERT INTO weir.alert_history (alert_id, version, recorded_at, episode)"
-        " SELECT alert_id, version, updated_at, weir.episode_document(e) FROM weir.alert_episode e"
-        " WHERE alert_id = ANY (%s) RETURNING alert_id, version, episode",
-        (list(alert_ids), list(alert_ids)),
-    )
-    written = {alert_id: (version, document) for alert_id, version, document in await cursor.fetchall()}
-    shown = [(alert_id, *written[alert_id]) for alert_id in alert_ids]
-    await connection.execute(
-        "INSERT INTO weir.topic_outbox (topic, key, value, headers) SELECT %s, q.key, q.value, %s::jsonb"
-        " FROM unnest(%s::bytea[], %s::bytea[]) WITH ORDINALITY AS q (key, value, n) ORDER BY q.n",
-        (
-            topic,
-            json.dumps([("content-type", base64.b64encode(b"application/json").decode())]),
-            [document["sensor_id"].encode() for _, _, document in shown],
-            [json.dumps(document).encode() for _, _, document in shown],
-        ),
-    )
-    live = [(document["tenant_id"], "alerts", document) for _, _, document in shown]
-    live += [(tenant_id, "notifications", document) for tenant_id, document in await _notify(connection, shown)]
-    # Last: it locks the tenants' heads until the commit.
-    await connection.execute(
-        "SELECT weir.emit_live(%s, %s, %s::jsonb[])",
-        (
-            [tenant_id for tenant_id, _, _ in live],
-            [channel for _, channel, _ in live],
-            [json.dumps(document) for _, _, document in live],
-        ),
-    )
-
-
-async def _notify(
-    connection: Connection, shown: Sequence[tuple[str, int, dict[str, Any]]]
-) -> list[tuple[str, dict[str, Any]]]:
-    """Keep what of these versions somebody must be told, once a kind; the new ones with their tenants, as viewers see them."""
-    told = [(one, kind) for one in shown if (kind := _told_as(one[2])) is not None]
-    if not told:
-        return []
-    cursor = await connection.execute(
-        "INSERT INTO weir.notification AS n (tenant_id, alert_id, alert_version, kind, episode)"
-        " SELECT * FROM unnest(%s::text[], %s::text[], %s::int[], %s::text[], %s::jsonb[]) ON CONFLICT DO NOTHING"
-        " RETURNING n.tenant_id, weir.notification_document(n)",
-        (
-            [document["tenant_id"] for (_, _, document), _ in told],
-            [alert_id for (alert_id, _, _), _ in told],
-            [version for (_, version, _), _ in told],
-            [kind for _, kind in told],
-            [json.dumps(document) for (_, _, document), _ in told],
-        ),
-    )
-    return [(tenant_id, document) for tenant_id, document in await cursor.fetchall()]
-
-
-def _told_as(document: dict[str, object]) -> str | None:
-    """Which message an episode is worth: none while pending or retracted, one in all when it is history."""
-    if document["status"] not in {"firing", "resolved"}:
-        return None
-    if document["historical"]:
-        return "historical"
-    return "fired" if document["status"] == "firing" else "resolved"
+    await connection.execute("SELECT weir.announce_episodes(%s, %s)", (list(alert_ids), topic))
 
 
 def _time(epoch_ms: int) -> datetime:

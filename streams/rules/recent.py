@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from core.postgres import Connection
 from sinks.timescale import binary
-from sinks.timescale.writer import ReadingColumns
+from sinks.timescale.batch_columns import ReadingColumns
 from streams.rules.histories import SensorHistory
 
 _UNKNOWN_MS = np.iinfo(np.int64).max

@@ -14,10 +14,11 @@ import psycopg
 from psycopg import sql
 
 from core.postgres import DatabaseRole, Pool, open_pool, tenant_transaction
+from sinks.timescale.batch_columns import ReadingColumns
 from sinks.timescale.migrate import Engine
 from sinks.timescale.partitions import PartitionKeeper
 from sinks.timescale.rollups import refresh
-from sinks.timescale.writer import BatchTransaction, Position, ReadingColumns, batch_transaction
+from sinks.timescale.writer import BatchTransaction, Position, batch_transaction
 from tests.integration.servers import Database
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000

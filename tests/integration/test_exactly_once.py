@@ -172,29 +172,31 @@ def test_a_stopped_worker_that_comes_back_after_its_partitions_moved_writes_noth
     recording.assert_recording_is_stored(database)
 
 
-def is_frozen_in_a_copy(database: Database, worker: WorkerProcess) -> bool:
-    """Stop the worker; wake it again unless the server waits for data of a COPY that the worker has begun."""
+def is_frozen_in_between(database: Database, worker: WorkerProcess, *, copying: bool) -> bool:
+    """Stop the worker; wake it again unless the server waits for a COPY's data, or else for a pipeline's next statement."""
     query = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'"
-        " AND query LIKE 'COPY %%' AND wait_event = 'ClientRead'"
+        " AND wait_event = 'ClientRead' AND query LIKE 'COPY %%' = %s"
     )
     worker.signal(signal.SIGSTOP)
     # Twice, for what the worker sent just before it stopped may still be on its way.
-    if all(database.query(query) == [(1,)] for _ in range(2)):
+    if all(database.query(query, copying) == [(1,)] for _ in range(2)):
         return True
     worker.signal(signal.SIGCONT)
     return False
 
 
-def test_a_worker_frozen_in_the_middle_of_a_copy_gives_up_its_partition(
-    database: Database, device: ThirdPartyDevice, new_worker: Callable[..., WorkerProcess]
+@pytest.mark.parametrize("copying", [True, False])
+def test_a_worker_frozen_between_statements_gives_up_its_partition(
+    database: Database, device: ThirdPartyDevice, new_worker: Callable[..., WorkerProcess], copying: bool
 ) -> None:
     tenant = asyncio.run(create_tenant(database))
     first = new_worker(WEIR_BATCH_MAX_RECORDS="1", WEIR_WORKER_ID="first")
     rows = list(range(recording.rows().height))
-    sent = send_recording(device, tenant, rows, per_record=2)
+    # Late readings are copied, new ones travel with the other statements.
+    sent = send_recording(device, tenant, rows[::-1] if copying else rows, per_record=2)
     wait_until(lambda: committed_records(database) > 10, 60, "the first worker at work")
-    wait_until(lambda: is_frozen_in_a_copy(database, first), 60, "the first worker frozen in a COPY")
+    wait_until(lambda: is_frozen_in_between(database, first, copying=copying), 60, "the first worker frozen")
     assert committed_records(database) < sent
 
     second = new_worker(WEIR_WORKER_ID="second")

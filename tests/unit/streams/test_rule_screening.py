@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 from processors.rules.judge import Episode, RuleVersion, judge
 from processors.rules.places import Place
 from schemas.rules import parse_rule
-from sinks.timescale.writer import ReadingColumns
+from sinks.timescale.batch_columns import ReadingColumns
 from streams.rules.book import BookedRule
 from streams.rules.recent import RecentExtremes, SensorColumns
 from streams.rules.screening import Screening, takes_over_between, window_class_ms
