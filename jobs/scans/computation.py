@@ -102,11 +102,11 @@ class Work:
     def add_records(self, tell: Tell = lambda _: None) -> None:
         """Add those that are not in the map yet, by seq."""
         new = [record.seq for record in self._records if record.seq not in self._known]
-        for number, seqs in enumerate(_pieces(new)):
+        for done, seqs in _pieces(new):
             self.payloads.fetch(seqs)
             for seq in seqs:
                 self.scan_map.add(seq, self.payloads.frame(seq))
-            tell(min(1.0, (number + 1) * len(seqs) / len(new)))
+            tell((done + len(seqs)) / len(new))
         self._known = {record.seq: record.sha256 for record in self._records}
 
     def add_files(self, largest: int | None = None) -> dict[str, str]:
@@ -179,8 +179,9 @@ def _kept(payloads: Payloads, request: Request, name: str, data: bytes) -> Docum
     return {"format": name, "size": len(data), "sha256": sha256, "object_key": key}
 
 
-def _pieces(seqs: Sequence[int], size: int = 32) -> Iterable[Sequence[int]]:
-    return (seqs[start : start + size] for start in range(0, len(seqs), size))
+def _pieces(seqs: Sequence[int], size: int = 32) -> Iterable[tuple[int, Sequence[int]]]:
+    """Some at a time, with how many came before."""
+    return ((start, seqs[start : start + size]) for start in range(0, len(seqs), size))
 
 
 def process(document: Document, tell: Tell) -> Document:
