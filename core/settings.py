@@ -89,6 +89,9 @@ class Settings(BaseSettings):
         "absolute", pattern="^(absolute|delta)$", description="absolute: totals of hours; delta: what was added"
     )
 
+    scan_timeout_s: float = Field(
+        600.0, ge=1, description="a scan from which nothing came for so long is processed with what is there"
+    )
     objects_url: str = Field(
         ".weir/objects", description="where payloads of scans are kept: a folder, file:///folder, or s3://bucket/prefix"
     )

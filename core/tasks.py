@@ -48,6 +48,8 @@ class TaskName(StrEnum):
     PREVIEW_SCAN = "scans.preview"
     PROCESS_SCAN = "scans.process"
     LOOK_AFTER_SCANS = "look_after_scans"
+    FINISH_SILENT_SCANS = "finish_silent_scans"
+    REMOVE_ORPHANED_OBJECTS = "remove_orphaned_objects"
     NOTICE_QUOTAS = "notice_quotas"
 
 

@@ -84,6 +84,18 @@ SCHEDULE = (
         "the queue's tables grow by every job; fetching stays fast while they are small",
     ),
     Scheduled(
+        TaskName.FINISH_SILENT_SCANS,
+        "* * * * * */10",
+        Queue.MAINTENANCE,
+        "a scan whose device went away shows what it has soon after its time-out",
+    ),
+    Scheduled(
+        TaskName.REMOVE_ORPHANED_OBJECTS,
+        "41 4 * * *",
+        Queue.MAINTENANCE,
+        "payloads of batches that never committed take up room; a day's worth is little",
+    ),
+    Scheduled(
         TaskName.TAKE_BILLING_EVENTS,
         "* * * * * */1",
         Queue.BILLING,

@@ -276,7 +276,8 @@ class System:
 
     def _defaults(self) -> dict[str, str]:
         """Settings that suit one machine, unless the user has set them."""
-        wanted = {"log_format": "console", "log_level": "WARNING"}
+        objects = (self._options.data_dir / "objects").absolute()
+        wanted = {"log_format": "console", "log_level": "WARNING", "objects_url": str(objects)}
         if self._broker.is_embedded:
             # The embedded broker lets a group wait for half of this before its first member gets partitions.
             wanted["consumer_session_timeout_s"] = "3"

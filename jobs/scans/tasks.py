@@ -25,6 +25,7 @@ from jobs.retry import Backoff
 from jobs.scans.payloads import store_settings
 from schemas.errors import WeirError
 from sinks.objects import ObjectStore, open_object_store, scan_prefix
+from sinks.scan_parts import join_parts
 from sinks.timescale import scans as store
 from sinks.timescale.scans import Export, FrameVerdict, Scan
 
@@ -93,6 +94,7 @@ async def _find(
     resources: Resources, tenant_id: str, scan_id: str, wanted: frozenset[str]
 ) -> tuple[Scan, Document] | None:
     """The scan as it is now, with what a computation needs to know of it; None if it is not in one of these states."""
+    await join_parts(resources.pool, open_object_store(load_settings()), scan_id)
     async with resources.pool.connection() as connection, connection.transaction():
         scan = await store.find_scan(connection, scan_id)
         if scan is None or scan.tenant_id != tenant_id or scan.status not in wanted:
