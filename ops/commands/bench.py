@@ -51,12 +51,15 @@ def register(app: typer.Typer) -> None:
 
     @bench.command()
     def scans(
-        rooms: Annotated[int, typer.Option(help="Rooms of each shape and kind of fault.")] = 4,
+        rooms: Annotated[int, typer.Option(min=0, help="Rooms of each shape and kind of fault; 0: speed only.")] = 4,
     ) -> None:
-        """How well synthetic rooms are measured, and what their error bars are worth."""
+        """What scans cost in bytes and time, how well synthetic rooms are measured, what their error bars are worth."""
+        from bench import scan_speed
         from bench import scans as scans_bench
 
-        _print(scans_bench.run(rooms))
+        _print(scan_speed.run())
+        if rooms:
+            _print(scans_bench.run(rooms))
 
     @bench.command()
     def live(

@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ops.simulator.rooms.scene import Scene
 from ops.simulator.rooms.shapes import Room, distance_inside
@@ -55,11 +56,13 @@ class Imperfection:
         noise: multiplies the depth noise.
         drift_m: how far the pose has wandered off at the end; the heading by 20 degrees per metre of it.
         wrong_poses: share of frames whose pose is off by about a metre.
+        blur_px: neighbouring pixels err alike over so many, as on a phone, which interpolates few laser dots; 0: each by itself.
     """
 
     noise: float = 1.0
     drift_m: float = 0.0
     wrong_poses: float = 0.0
+    blur_px: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ def walk(
         origin, matrix = wander @ origin + drift_to * share, wander @ matrix
         if random.random() < how.wrong_poses:
             origin = origin + random.normal(0, 0.6, 3)
-        yield DepthFrame(camera, _measured(depth, random, how.noise), np.array([*origin, *quaternion(matrix)]), now_ms)
+        yield DepthFrame(camera, _measured(depth, random, how), np.array([*origin, *quaternion(matrix)]), now_ms)
 
 
 def _look(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
@@ -144,9 +147,9 @@ def _stations(room: Room, count: int) -> list[NDArray[np.float64]]:
     return chosen
 
 
-def _measured(depth: NDArray[np.float64], random: np.random.Generator, noise: float) -> NDArray[np.uint16]:
+def _measured(depth: NDArray[np.float64], random: np.random.Generator, how: Imperfection) -> NDArray[np.uint16]:
     seen = np.where(np.isfinite(depth), depth, 0.0)
-    noisy = seen + random.normal(size=seen.shape) * noise * (0.004 + 0.0015 * seen**2)
+    noisy = seen + _noise(random, seen.shape, how.blur_px) * how.noise * (0.004 + 0.0015 * seen**2)
     right, below = np.roll(seen, -1, axis=1), np.roll(seen, -1, axis=0)
     other = np.where(np.abs(right - seen) > _EDGE_M, right, below)
     flies = (np.abs(other - seen) > _EDGE_M) & (other > 0) & (seen > 0) & (random.random(seen.shape) < _FLYING_SHARE)
@@ -155,3 +158,12 @@ def _measured(depth: NDArray[np.float64], random: np.random.Generator, noise: fl
     returned = (seen > 0) & (seen < _RANGE_M) & (noisy > _NEAREST_M)
     millimetres: NDArray[np.uint16] = np.where(returned, np.rint(noisy * 1000), 0).astype(np.uint16)
     return millimetres
+
+
+def _noise(random: np.random.Generator, shape: tuple[int, ...], blur_px: float) -> NDArray[np.float64]:
+    """Of unit standard deviation."""
+    noise: NDArray[np.float64] = random.normal(size=shape)
+    if blur_px:
+        noise = ndimage.gaussian_filter(noise, blur_px)
+        noise /= noise.std()
+    return noise

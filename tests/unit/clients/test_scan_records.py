@@ -15,7 +15,6 @@ import weir_device
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy import ndimage
 from weir_device import Intrinsics, Pose, scan_records
 from weir_device.scan_records import Moment, Part
 
@@ -72,15 +71,9 @@ def test_bytes_of_millimetres_do_as_well() -> None:
 
 
 def phone_like(seed: int) -> list[NDArray[np.uint16]]:
-    """Frames with the noise of a phone: its depth is interpolated from few laser dots, so that neighbours err alike."""
-    random = np.random.default_rng(seed)
-    frames = []
-    for frame in walk(make_room(Shape.BOX, seed), seed, frames=6, imperfection=Imperfection(noise=0.0)):
-        metres = frame.depth_mm / 1000
-        noise = ndimage.gaussian_filter(random.normal(size=metres.shape), 3)
-        noisy = metres + noise / noise.std() * (0.004 + 0.0015 * metres**2) + random.normal(0, 0.001, metres.shape)
-        frames.append(np.where(frame.depth_mm > 0, np.rint(noisy * 1000), 0).astype(np.uint16))
-    return frames
+    """Frames with the noise of a phone."""
+    imperfection = Imperfection(blur_px=2.0)
+    return [one.depth_mm for one in walk(make_room(Shape.BOX, seed), seed, frames=6, imperfection=imperfection)]
 
 
 def test_a_phone_s_frame_takes_twenty_kilobytes() -> None:
