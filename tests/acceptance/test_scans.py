@@ -7,7 +7,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ops.embedded.lifeline import ON_LINUX
 from ops.scan_files import write_folder
 from ops.simulator.room_scan import RoomScan, timed
 from processors.scans.model_files import cloud_ply
+from schemas.scan_frames import EndFrame, decode_scan_frame
 from tests.acceptance.browsing import CHROMIUM, NARROW, NEEDS_CHROMIUM, WIDE, Visit, until
 from tests.acceptance.running import Running, environment
 from tests.integration.live_scene import LiveClient, items, live_client
@@ -31,39 +33,54 @@ pytestmark = [
 ]
 
 START_MS = 1_795_377_600_000
-SCAN = RoomScan(frames=60)
+SCAN = RoomScan(frames=60, shrink=2)
 SCAN_ID = "scan_of_a_box"
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The frames of a synthetic room."""
-    folder = tmp_path_factory.mktemp("recorded") / "room"
-    write_folder(folder, SCAN_ID, (value for _, value in timed(SCAN, START_MS)))
+    """The frames of a synthetic room, without their end and with it."""
+    folder = tmp_path_factory.mktemp("recorded")
+    values = [value for _, value in timed(SCAN, START_MS)]
+    assert isinstance(decode_scan_frame(values[-1]), EndFrame)
+    write_folder(folder / "without end", SCAN_ID, iter(values[:-1]))
+    write_folder(folder / "whole", SCAN_ID, iter(values))
     return folder
 
 
+@dataclass(frozen=True)
+class Watched:
+    """Every live event of the scan, and the cloud that was there before its end."""
+
+    events: list[dict[str, Any]]
+    preview: bytes
+
+
 @pytest.fixture(scope="module")
-def events(system: Running, recorded: Path) -> list[dict[str, Any]]:
-    """Publish the room as the demo device and watch until its result is there: every live event of it."""
-    connection = system.connection
-    base = connection["api_url"]
-    with live_client(base, connection["api_key"]) as viewer:
+def watched(system: Running, recorded: Path) -> Watched:
+    """Publish the room as the demo device, first without its end, and watch until the result is there."""
+    connection, seen = system.connection, list[dict[str, Any]]()
+    with live_client(connection["api_url"], connection["api_key"]) as viewer:
         assert items(viewer.subscribe("scans")) == []
-        publish(connection, recorded)
-        return list(until_it_ends(viewer))
+        publish(connection, recorded / "without end", "--no-end")
+        while not seen or "preview.ply" not in seen[-1]["model"]["formats"]:
+            seen += heard(viewer)
+        preview = export(system, "preview.ply")
+        # All of it once more, with the end: what is there already has no effect.
+        publish(connection, recorded / "whole")
+        while seen[-1]["status"] != "completed":
+            seen += heard(viewer)
+    return Watched(seen, preview)
 
 
-def publish(connection: dict[str, Any], folder: Path) -> None:
-    words = [
-        "scan",
-        "publish",
-        str(folder),
-        "--device",
-        connection["device_id"],
-        "--bootstrap",
-        connection["kafka_bootstrap"],
-    ]
+@pytest.fixture(scope="module")
+def events(watched: Watched) -> list[dict[str, Any]]:
+    return watched.events
+
+
+def publish(connection: dict[str, Any], folder: Path, *options: str) -> None:
+    words = ["scan", "publish", str(folder), *options, "--device", connection["device_id"]]
+    words += ["--bootstrap", connection["kafka_bootstrap"]]
     settings = environment() | {"WEIR_DEVICE_SECRET": connection["device_secret"]}
     done = subprocess.run(
         [sys.executable, "-m", "ops.cli", *words],
@@ -76,14 +93,13 @@ def publish(connection: dict[str, Any], folder: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def until_it_ends(viewer: LiveClient) -> Iterator[dict[str, Any]]:
-    while True:
-        for item in viewer.hear("event")["items"]:
-            assert item["scan_id"] == SCAN_ID
-            assert item["status"] not in {"failed", "cancelled"}, item["error"]
-            yield item
-            if item["status"] == "completed":
-                return
+def heard(viewer: LiveClient) -> list[dict[str, Any]]:
+    """What the next event tells of the scan."""
+    told: list[dict[str, Any]] = viewer.hear("event")["items"]
+    for item in told:
+        assert item["scan_id"] == SCAN_ID
+        assert item["status"] not in {"failed", "cancelled", "incomplete"}, item["error"]
+    return told
 
 
 def export(system: Running, form: str) -> bytes:
@@ -102,6 +118,15 @@ def test_the_scan_is_watched_from_its_frames_to_its_result(events: list[dict[str
     received = [event["frames"]["received"] for event in events]
     assert received == sorted(received)
     assert system.get(f"/v1/scans/{SCAN_ID}")[1] == events[-1]
+
+
+def test_numbers_and_a_cloud_are_there_before_the_end(watched: Watched) -> None:
+    before = next(event for event in watched.events if "preview.ply" in event["model"]["formats"])
+
+    assert (before["status"], before["provisional"], before["frames"]["expected"]) == ("receiving", True, None)
+    assert before["verdict"] is not None
+    cloud = trimesh.load(io.BytesIO(watched.preview), file_type="ply")
+    assert 500 < len(cloud.vertices) <= 20_000
 
 
 def test_the_numbers_are_the_rooms(events: list[dict[str, Any]]) -> None:
