@@ -52,8 +52,16 @@ def register(app: typer.Typer) -> None:
     @bench.command()
     def scans(
         rooms: Annotated[int, typer.Option(min=0, help="Rooms of each shape and kind of fault; 0: speed only.")] = 4,
+        at_once: Annotated[int, typer.Option(help="Instead: so many scans at once, and how soon they are seen.")] = 0,
+        seconds: Annotated[int, typer.Option(help="How long those last.")] = 30,
+        frames: Annotated[float, typer.Option(help="Frames a second of each of those.")] = 0.5,
     ) -> None:
         """What scans cost in bytes and time, how well synthetic rooms are measured, what their error bars are worth."""
+        if at_once:
+            from bench import scan_load
+
+            _print(scan_load.run(at_once, seconds, frames))
+            return
         from bench import scan_speed
         from bench import scans as scans_bench
 
