@@ -40,9 +40,17 @@ def astray(
     if not samples:
         return np.zeros(0, dtype=bool)
     agreed = voxels.key[voxels.weight >= _AGREED * np.median(voxels.weight)] if len(voxels) else voxels.key
-    shares = np.array([float(np.isin(keys_of(points), agreed).mean()) if len(points) else 0.0 for points in samples])
+    shares = np.array([_share_within(keys_of(points), agreed) if len(points) else 0.0 for points in samples])
     explained = np.array([_explained(points, planes) for points in samples])
     return (shares < _LEAST_SHARE) & (explained < _LEAST_EXPLAINED * float(np.median(explained)))
+
+
+def _share_within(keys: NDArray[np.int64], among: NDArray[np.int64]) -> float:
+    """How many of the keys are among others, which are sorted: looking them up costs far less than joining both."""
+    if not len(among):
+        return 0.0
+    places = np.minimum(np.searchsorted(among, keys), len(among) - 1)
+    return float((among[places] == keys).mean())
 
 
 def _explained(points: NDArray[np.float64], planes: Sequence[tuple[NDArray[np.float64], float]]) -> float:

@@ -34,7 +34,7 @@ from schemas.scan_frames import DepthFrame, PointsFrame
 __all__ = ["FrameReader", "FrameVerdict", "ScanMap", "measure_scan"]
 
 # A preview looks for openings in so many frames at most, evenly spread: what shows a door shows it in many.
-_PREVIEW_FRAMES = 24
+_PREVIEW_FRAMES = 12
 _UP = np.array([0.0, 0.0, 1.0])
 
 
