@@ -10,7 +10,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.usage import HOUR_CODES, HOUR_MS, HOURS_A_DAY, Ints, Meter, SensorHours, UsageIncrement, sensor_hours
+from schemas.usage import (
+    HOUR_CODES,
+    HOUR_MS,
+    HOURS_A_DAY,
+    Ints,
+    Meter,
+    SensorHours,
+    UsageIncrement,
+    in_lock_order,
+    sensor_hours,
+)
 
 
 def count_readings(tenant_ids: list[str], tenant_code: Ints, at_ms: Ints) -> list[UsageIncrement]:
@@ -89,7 +99,8 @@ def _changes(pairs: SensorHours, sensors: Ints, tenant_code: Ints, sign: int) ->
 
 
 def _increments(tenant_ids: list[str], meter: Meter, keys: Ints, quantities: Ints) -> list[UsageIncrement]:
-    return sorted(
+    rows = [
         UsageIncrement(tenant_ids[key // HOUR_CODES], meter, key % HOUR_CODES * HOUR_MS, quantity)
         for key, quantity in zip(keys.tolist(), quantities.tolist(), strict=True)
-    )
+    ]
+    return sorted(rows, key=in_lock_order)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -35,6 +36,10 @@ class UsageIncrement:
     meter: Meter
     hour_ms: int
     quantity: int
+
+
+# Many rows are sorted in each batch: comparing tuples is an order of magnitude cheaper than comparing these objects.
+in_lock_order: Final = attrgetter("tenant_id", "meter", "hour_ms")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from core.postgres import Connection, Pool
 # Timestamps are accepted for 35 days: with room for a slow clock.
 SURELY_ACCEPTED: Final = timedelta(days=34)
 _MARKS_AT_ONCE: Final = 20_000
-_ACCOUNTS_AT_ONCE: Final = 25
+_ACCOUNTS_AT_ONCE: Final = 50
 
 # Changes of hours that began less than two hours before leave no mark; they commit within the hour that is left.
 _BEGIN: Final = """
@@ -102,6 +102,7 @@ async def plan_pushes(pool: Pool, now: datetime) -> None:
             assert row is not None  # noqa: S101 - the migration's only row
             values |= {"since": row[0], "last_mark": row[1]}
             is_more = await _plan_some(connection, values)
+        values["since"] = now  # the last hours are planned
         while is_more:
             async with connection.transaction():
                 is_more = await _plan_some(connection, values)

@@ -39,6 +39,17 @@ def register(app: typer.Typer) -> None:
         _print(growth_bench.run((largest // 100, largest // 10, largest), pg_root))
 
     @bench.command()
+    def metering(
+        tenants: Annotated[int, typer.Option(help="Tenants, in each batch and in each proof.")] = 1_000,
+        days: Annotated[int, typer.Option(help="Days of readings to prove: 288 a tenant and day.")] = 30,
+        batches: Annotated[int, typer.Option(help="Batches of 20 000 messages that are timed.")] = 20,
+    ) -> None:
+        """Metering's share of ingest, proofs over a month, the pushes of an hour."""
+        from bench import metering as metering_bench
+
+        _print(metering_bench.run(tenants, days, batches))
+
+    @bench.command()
     def rules(
         messages: Annotated[int, typer.Option(help="One-reading messages per drained backlog.")] = 300_000,
         latency_seconds: Annotated[int, typer.Option(help="How long the paced stream lasts.")] = 60,

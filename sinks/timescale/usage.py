@@ -24,11 +24,11 @@ WITH changed AS (
     INSERT INTO weir.usage AS u (tenant_id, meter, bucket_start, quantity)
     SELECT q.* FROM unnest(%s::text[], %s::text[], %s, %s) AS q (tenant_id, meter, hour, quantity)
     ON CONFLICT (tenant_id, meter, bucket_start) DO UPDATE
-        SET quantity = u.quantity + EXCLUDED.quantity, revision = u.revision + 1
+        SET quantity = u.quantity + EXCLUDED.quantity, revision = u.revision + 1, changed_at = clock_timestamp()
     RETURNING *)
 INSERT INTO weir.topic_outbox (topic, key, value, headers)
 SELECT %s, convert_to(tenant_id, 'UTF8'),
-    convert_to(weir.usage_document(tenant_id, meter, bucket_start, quantity, revision)::text, 'UTF8'), %s::jsonb
+    convert_to(weir.usage_text(tenant_id, meter, bucket_start, quantity, revision), 'UTF8'), %s::jsonb
 FROM changed
 """
 _READ_HOURS = """

@@ -25,6 +25,14 @@ pytestmark = pytest.mark.integration
 
 EVENTS = "/v1/billing/meter_events"
 HOUR = timedelta(hours=1)
+# As if whatever the tests meter had been scanned: here pushes are looked at, not scans.
+_SCANNED = """
+CREATE OR REPLACE FUNCTION weir.stored_scans(p_tenant_ids text[], p_from timestamptz, p_to timestamptz)
+RETURNS TABLE (tenant_id text, meter text, bucket_start timestamptz, quantity bigint) LANGUAGE sql STABLE AS $$
+    SELECT u.tenant_id, u.meter, u.bucket_start, u.quantity FROM weir.usage u
+    WHERE u.meter = 'scans' AND u.bucket_start >= p_from AND u.bucket_start < p_to
+$$
+"""
 
 
 class Scene:
@@ -90,13 +98,15 @@ class Scene:
 
     def make_old(self) -> None:
         """As if all usage had changed long enough ago for its push to be overdue."""
-        self.database.query("ALTER TABLE weir.usage DISABLE TRIGGER usage_changed")
+        self.database.query("ALTER TABLE weir.usage DISABLE TRIGGER USER")
         self.database.query("UPDATE weir.usage SET changed_at = changed_at - interval '10 minutes'")
-        self.database.query("ALTER TABLE weir.usage ENABLE TRIGGER usage_changed")
+        self.database.query("ALTER TABLE weir.usage ENABLE TRIGGER USER")
         self.database.query("UPDATE weir.billing_account SET activated_at = activated_at - interval '20 minutes'")
 
 
 def run(database: Database, act: Callable[[Scene], Coroutine[Any, Any, None]], *, is_absolute: bool = True) -> None:
+    database.query(_SCANNED)
+
     async def go() -> None:
         async with (
             stripe_scene(is_absolute=is_absolute) as stripe,

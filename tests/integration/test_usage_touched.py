@@ -25,9 +25,9 @@ NOON = ms("2026-03-10T12:00")
 
 def behind_the_back(database: Database, statement: Any, *parameters: object) -> None:
     """A change of usage that leaves no mark."""
-    database.query("ALTER TABLE weir.usage DISABLE TRIGGER usage_changed")
+    database.query("ALTER TABLE weir.usage DISABLE TRIGGER USER")
     database.query(statement, *parameters)
-    database.query("ALTER TABLE weir.usage ENABLE TRIGGER usage_changed")
+    database.query("ALTER TABLE weir.usage ENABLE TRIGGER USER")
 
 
 class TestPlanning:
