@@ -34,7 +34,8 @@ class Flood:
     covered: float
 
 
-DENSE_FLOOD: Final = Flood(0.1, 0.45, 0.4)
+# A cell of which only half was seen hides a wall that was not found.
+DENSE_FLOOD: Final = Flood(0.1, 0.45, 0.6)
 # A scanner that stands still sees no floor behind a wall, but rows of lamps that look like one.
 SPARSE_FLOOD: Final = Flood(0.3, 0.85, 0.15)
 
