@@ -19,7 +19,8 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends libusb-1.0-0 libgl1 libegl1 libx11-6 libidn2-0 \
     && rm -rf /var/lib/apt/lists/*
 RUN groupadd --system --gid 10001 weir \
-    && useradd --system --uid 10001 --gid weir --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin weir
+    && useradd --system --uid 10001 --gid weir --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin weir \
+    && install -d -o 10001 -g 10001 /var/lib/weir/objects
 COPY --from=build /opt/weir /opt/weir
 # Nothing is written into the image, so that it runs with a read-only root file system.
 ENV PATH=/opt/weir/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

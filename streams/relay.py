@@ -25,6 +25,14 @@ _BATCH = 500
 _IDLE_S = 0.25
 _RETRY_S = 2.0
 _MAX_REQUEST_BYTES = 8 * 1024 * 1024
+# Refused frames have up to 1 MiB each: this many bytes, and one record, are in hand at once.
+_BATCH_BYTES = 4 * 1024 * 1024
+_NEXT = """
+SELECT outbox_id, topic, key, value, headers FROM (
+    SELECT o.*, sum(coalesce(octet_length(o.value), 0)) OVER (ORDER BY o.outbox_id) - coalesce(octet_length(o.value), 0) AS before
+    FROM (SELECT * FROM weir.topic_outbox ORDER BY outbox_id LIMIT %s) o) q
+WHERE q.before < %s ORDER BY outbox_id
+"""
 
 
 class Relay:
@@ -62,9 +70,7 @@ class Relay:
             await producer.stop()
 
     async def _relay_some(self, connection: Connection, producer: AIOKafkaProducer, lease: Lease) -> int:
-        cursor = await connection.execute(
-            "SELECT outbox_id, topic, key, value, headers FROM weir.topic_outbox ORDER BY outbox_id LIMIT %s", (_BATCH,)
-        )
+        cursor = await connection.execute(_NEXT, (_BATCH, _BATCH_BYTES))
         rows = await cursor.fetchall()
         if not rows:
             return 0

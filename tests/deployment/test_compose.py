@@ -97,7 +97,7 @@ def test_no_secret_is_written_down() -> None:
         for key, value in service["environment"].items():
             if re.search("PASSWORD|SECRET", key):
                 assert VARIABLE.fullmatch(str(value)), f"{name}: {key}"
-            if key.endswith("_URL"):
+            if key == "WEIR_DATABASE_URL":
                 password = str(urlsplit(interpolated(value)).password)
                 assert f"${{{password}:?" in value, f"{name}: {key}"
 
@@ -171,8 +171,12 @@ def test_only_the_api_and_the_device_listener_are_published_and_on_loopback() ->
 def test_data_lives_in_named_volumes() -> None:
     mounts = {name: service["volumes"] for name, service in SERVICES.items() if "volumes" in service}
 
-    assert mounts == {"kafka": ["kafka-data:/var/lib/kafka/data"], "database": ["database-data:/var/lib/postgresql"]}
-    assert set(COMPOSE["volumes"]) == {"kafka-data", "database-data"}
+    # Who writes or reads payloads of scans does so in one place.
+    objects = dict.fromkeys(("worker", "api", "jobs", "scans"), ["objects:/var/lib/weir/objects"])
+    stores = {"kafka": ["kafka-data:/var/lib/kafka/data"], "database": ["database-data:/var/lib/postgresql"]}
+    assert mounts == stores | objects
+    assert {SERVICES[name]["environment"]["WEIR_OBJECTS_URL"] for name in objects} == {"/var/lib/weir/objects"}
+    assert set(COMPOSE["volumes"]) == {"kafka-data", "database-data", "objects"}
     assert SERVICES["database"]["environment"]["PGDATA"].startswith("/var/lib/postgresql/")
     assert SERVICES["kafka"]["environment"]["KAFKA_LOG_DIRS"] == "/var/lib/kafka/data"
 

@@ -53,6 +53,7 @@ class Deployment:
             "WEIR_TOPIC_PREFIX": f"t{secrets.token_hex(4)}-",
             "WEIR_TOPIC_PARTITIONS": "2",
             "WEIR_API_HOST": "127.0.0.1",
+            "WEIR_OBJECTS_URL": str(folder / "objects"),
             "WEIR_API_PORT": str(pick_port()),
         }
         self._folder = folder
