@@ -172,7 +172,7 @@ def test_data_lives_in_named_volumes() -> None:
     mounts = {name: service["volumes"] for name, service in SERVICES.items() if "volumes" in service}
 
     # Who writes or reads payloads of scans does so in one place.
-    objects = dict.fromkeys(("worker", "api", "jobs", "scans"), ["objects:/var/lib/weir/objects"])
+    objects = {name: ["objects:/var/lib/weir/objects"] for name in ("worker", "api", "jobs", "scans")}
     stores = {"kafka": ["kafka-data:/var/lib/kafka/data"], "database": ["database-data:/var/lib/postgresql"]}
     assert mounts == stores | objects
     assert {SERVICES[name]["environment"]["WEIR_OBJECTS_URL"] for name in objects} == {"/var/lib/weir/objects"}
