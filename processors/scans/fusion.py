@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -38,7 +39,16 @@ def backproject(
     Returns:
         Points, shape (n, 3), and their depths, shape (n,), both in metres; only what lies between `NEAR_M` and `FAR_M`.
     """
-    v, u = np.nonzero((depth_mm > NEAR_M * 1000) & (depth_mm < FAR_M * 1000))
-    depth = depth_mm[v, u] / 1000.0
-    x, y = (u - intrinsics.cx) / intrinsics.fx * depth, (v - intrinsics.cy) / intrinsics.fy * depth
-    return np.stack([x, y, depth], axis=1) @ rotation(pose[3:]).T + pose[:3], depth
+    flat = depth_mm.reshape(-1)
+    seen = np.flatnonzero((flat > NEAR_M * 1000) & (flat < FAR_M * 1000))
+    depth = flat[seen] / 1000.0
+    across, down = _rays(depth_mm.shape, intrinsics)
+    points = np.stack([across[seen] * depth, down[seen] * depth, depth], axis=1)
+    return points @ rotation(pose[3:]).T + pose[:3], depth
+
+
+@lru_cache(maxsize=4)
+def _rays(shape: tuple[int, int], intrinsics: Intrinsics) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each pixel, row by row: x and y of its ray at depth 1; a camera's are the same in all its frames."""
+    v, u = np.indices(shape, dtype=np.float64).reshape(2, -1)
+    return (u - intrinsics.cx) / intrinsics.fx, (v - intrinsics.cy) / intrinsics.fy

@@ -25,8 +25,14 @@ _SHIFTS: Final = (2 * _AXIS_BITS, _AXIS_BITS, 0)
 _AXIS_OFFSET: Final = 1 << (_AXIS_BITS - 1)
 # Points farther than this from the origin have no voxel: 2^20 voxels of 4 cm to each side.
 REACH_M: Final = _AXIS_OFFSET * VOXEL_M
-# Frames are merged in groups: sorting a group costs about what sorting a frame does, merging into the map much more.
+# Points are summed in groups: what a group costs besides its points, the box around it and the map, is worth it then.
 _GROUP_POINTS: Final = 1 << 19
+# What is computed at a time stays in the processor's cache.
+_SLICE_POINTS: Final = 1 << 15
+# Beyond this, numbering cells through takes more memory than sorting points.
+_DENSE_CELLS: Final = 1 << 25
+# Whole numbers of a double below this are exact.
+_EXACT: Final = 2.0**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,8 @@ class VoxelMap:
         self._keys = np.empty(0, dtype=np.int64)
         # Columns: weight, weight · x, weight · y, weight · z within the voxel, count.
         self._sums = np.empty((0, 5), dtype=np.int64)
-        self._waiting: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        # Of points: keys, and columns weight, weight · x, weight · y, weight · z, whole numbers all of them.
+        self._waiting: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
         self._waiting_points = 0
 
     def add(self, points: NDArray[np.floating], distance_m: NDArray[np.floating]) -> None:
@@ -81,20 +88,21 @@ class VoxelMap:
             points: shape (n, 3), metres, finite and within `REACH_M` of the origin.
             distance_m: shape (n,), distance from the sensor (depth along the axis will do).
         """
-        units = np.rint(np.asarray(points, dtype=np.float64) * _UNITS_PER_M).astype(np.int64)
-        index = units // self._side
-        within = units - index * self._side
-        index += _AXIS_OFFSET
-        keys = (index[:, 0] << 2 * _AXIS_BITS) | (index[:, 1] << _AXIS_BITS) | index[:, 2]
-        weight = np.maximum(np.rint(np.asarray(distance_m, dtype=np.float64) * 100), 1).astype(np.int64) ** 2
-        columns = np.empty((len(keys), 5), dtype=np.int64)
-        columns[:, 0] = weight
-        columns[:, 1:4] = weight[:, None] * within
-        columns[:, 4] = 1
-        self._waiting.append((keys, columns))
-        self._waiting_points += len(keys)
-        if self._waiting_points >= _GROUP_POINTS:
-            self._merge()
+        for start in range(0, len(points), _SLICE_POINTS):
+            part = slice(start, start + _SLICE_POINTS)
+            self._add(np.asarray(points[part], dtype=np.float64), np.asarray(distance_m[part], dtype=np.float64))
+            if self._waiting_points >= _GROUP_POINTS:
+                self._merge()
+
+    def _add(self, points: NDArray[np.float64], distance_m: NDArray[np.float64]) -> None:
+        units = np.rint(np.ascontiguousarray(points.T) * _UNITS_PER_M)
+        index = np.floor(units / self._side)
+        columns = np.empty((4, len(points)))
+        columns[0] = np.maximum(np.rint(distance_m * 100), 1) ** 2
+        np.multiply(units - index * self._side, columns[0], out=columns[1:])
+        x, y, z = index.astype(np.int64) + _AXIS_OFFSET
+        self._waiting.append((x << 2 * _AXIS_BITS | y << _AXIS_BITS | z, columns))
+        self._waiting_points += len(points)
 
     def voxels(self) -> Voxels:
         """Everything added so far."""
@@ -102,15 +110,15 @@ class VoxelMap:
         index = np.stack([self._keys >> shift & _AXIS_MASK for shift in _SHIFTS], axis=1)
         weight = self._sums[:, 0].astype(np.float64)
         center = ((index - _AXIS_OFFSET) * self._side + self._sums[:, 1:4] / weight[:, None]) / _UNITS_PER_M
-        return Voxels(self._keys, center, weight, self._sums[:, 4])
+        return Voxels(self._keys, center, weight, self._sums[:, 4].copy())  # sums go on growing in place
 
     def without(self, other: VoxelMap) -> Voxels:
         """Everything but what `other` holds, all of which must have been added here as well."""
         self._merge()
         other._merge()
         rest = VoxelMap(self._side)
-        rest._waiting = [(self._keys, self._sums), (other._keys, -other._sums)]
-        rest._merge()
+        rest._unite(self._keys, self._sums)
+        rest._unite(other._keys, -other._sums)
         left = rest._sums[:, 4] > 0
         rest._keys, rest._sums = rest._keys[left], rest._sums[left]
         return rest.voxels()
@@ -132,13 +140,73 @@ class VoxelMap:
     def _merge(self) -> None:
         if not self._waiting:
             return
-        keys = np.concatenate([self._keys, *(keys for keys, _ in self._waiting)])
-        sums = np.concatenate([self._sums, *(columns for _, columns in self._waiting)])
+        keys = np.concatenate([keys for keys, _ in self._waiting])
+        columns = np.concatenate([columns for _, columns in self._waiting], axis=1)
         self._waiting, self._waiting_points = [], 0
-        order = np.argsort(keys, kind="stable")
-        keys = keys[order]
-        starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-        self._keys, self._sums = keys[starts], np.add.reduceat(sums[order], starts, axis=0)
+        self._unite(*(_summed_densely(keys, columns, self._side) or _summed(keys, _with_count(columns))))
+
+    def _unite(self, keys: NDArray[np.int64], sums: NDArray[np.int64]) -> None:
+        """Add sums of other voxels, each of which is there once."""
+        place = np.searchsorted(self._keys, keys)
+        known = np.zeros(len(keys), dtype=bool)
+        inside = place < len(self._keys)
+        known[inside] = self._keys[place[inside]] == keys[inside]
+        self._sums[place[known]] += sums[known]
+        if not known.all():
+            new = ~known
+            self._keys = np.insert(self._keys, place[new], keys[new])
+            self._sums = np.insert(self._sums, place[new], sums[new], axis=0)
+
+
+def _with_count(columns: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.concatenate([columns.T.astype(np.int64), np.ones((columns.shape[1], 1), dtype=np.int64)], axis=1)
+
+
+def _summed(keys: NDArray[np.int64], sums: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct keys in order, and the sums of each."""
+    if not len(keys):
+        return keys, sums
+    order = np.argsort(keys, kind="stable")  # quick for what is in order already
+    keys = keys[order]
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    return keys[starts], np.add.reduceat(sums[order], starts, axis=0)
+
+
+def _summed_densely(
+    keys: NDArray[np.int64], columns: NDArray[np.float64], side: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """As `_summed` without sorting: what there is of x and y is numbered through, then what there is of those and z.
+
+    None if points lie too far apart for that, or sums might not be whole numbers of a double any more.
+    """
+    if not len(keys) or columns[0].max() * side * len(keys) >= _EXACT:
+        return None
+    index = [keys >> shift & _AXIS_MASK for shift in _SHIFTS]
+    low = [int(axis.min()) for axis in index]
+    across, along, up = (int(axis.max()) - least + 1 for axis, least in zip(index, low, strict=True))
+    if across * along > _DENSE_CELLS:
+        return None
+    posts, post = _numbered((index[0] - low[0]) * along + (index[1] - low[1]), across * along)
+    if len(posts) * up > _DENSE_CELLS:
+        return None
+    cells, row = _numbered(index[2] - low[2] + post * np.int64(up), len(posts) * up)
+    sums = np.empty((len(cells), 5), dtype=np.int64)
+    for place, column in enumerate(columns):
+        sums[:, place] = np.bincount(row, column)
+    sums[:, 4] = np.bincount(row)
+    post, z = np.divmod(cells, up)
+    x, y = np.divmod(posts[post], along)
+    return (x + low[0]) << 2 * _AXIS_BITS | (y + low[1]) << _AXIS_BITS | (z + low[2]), sums
+
+
+def _numbered(cells: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """The distinct ones of numbers below `size`, in order, and the place of each among them."""
+    is_there = np.zeros(size, dtype=bool)
+    is_there[cells] = True
+    there = np.flatnonzero(is_there)
+    place = np.empty(size, dtype=np.int32)
+    place[there] = np.arange(len(there), dtype=np.int32)
+    return there, place[cells]
 
 
 def coarse_normals(voxels: Voxels) -> NDArray[np.float64]:

@@ -1,0 +1,90 @@
+"""Points become weighted centroids of voxels: the same sums however far apart, many or in what portions they come."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from processors.scans import voxels
+from processors.scans.voxels import VoxelMap
+
+
+def by_hand(points: NDArray[np.float64], distance_m: NDArray[np.float64]) -> dict[tuple[int, ...], list[int]]:
+    """Weight, weight · x, · y, · z within the voxel and count, one point after the other in whole numbers."""
+    sums: dict[tuple[int, ...], list[int]] = defaultdict(lambda: [0] * 5)
+    for point, distance in zip(points.tolist(), distance_m.tolist(), strict=True):
+        units = [round(each * 10_000) for each in point]
+        weight = max(round(distance * 100), 1) ** 2
+        row = sums[tuple(each // 400 for each in units)]
+        for place, more in enumerate((weight, *(weight * (each % 400) for each in units), 1)):
+            row[place] += more
+    return sums
+
+
+def scattered(seed: int, spread_m: float, count: int) -> NDArray[np.float64]:
+    """Whole tenths of millimetres, so that no rounding is in doubt."""
+    random = np.random.default_rng(seed)
+    middle = random.uniform(-spread_m, spread_m, (count, 3))
+    return np.rint((middle + random.normal(0, 0.05, (count, 3))) * 10_000) / 10_000
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 5.0, 9_000.0]), st.integers(1, 300), st.integers(1, 4))
+def test_sums_are_those_of_adding_point_by_point(seed: int, spread_m: float, count: int, portions: int) -> None:
+    points = scattered(seed, spread_m, count)
+    distance_m = np.random.default_rng(seed).uniform(0, 90, count)
+    voxel_map = VoxelMap()
+    for rows in np.array_split(np.arange(count), portions):
+        voxel_map.add(points[rows], distance_m[rows])
+        voxel_map.voxels()
+    found = voxel_map.voxels()
+    expected = by_hand(points, distance_m)
+
+    assert np.array_equal(found.key, np.sort(found.key))
+    cells = [tuple((key >> shift & 0x1FFFFF) - 0x100000 for shift in (42, 21, 0)) for key in found.key.tolist()]
+    assert dict(zip(cells, zip(found.weight, found.count, strict=True), strict=True)) == {
+        cell: (row[0], row[4]) for cell, row in expected.items()
+    }
+    centers = [[(400 * each + row / sums[0]) / 10_000 for each, row in zip(cell, sums[1:4], strict=True)]
+               for cell in cells for sums in [expected[cell]]]  # fmt: skip
+    assert np.array_equal(found.center, centers)
+
+
+@pytest.mark.parametrize("limit", ["_DENSE_CELLS", "_EXACT"])
+def test_sorting_and_numbering_give_the_same_bytes(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    points, distance_m = scattered(1, 3.0, 5_000), np.full(5_000, 2.5)
+    numbered, sorted_ = VoxelMap(), VoxelMap()
+    numbered.add(points, distance_m)
+    numbered.voxels()
+    monkeypatch.setattr(voxels, limit, 0)
+    sorted_.add(points, distance_m)
+
+    assert sorted_.to_bytes() == numbered.to_bytes()
+
+
+def test_what_was_looked_at_does_not_change_afterwards() -> None:
+    voxel_map = VoxelMap()
+    voxel_map.add(np.array([[0.01, 0.01, 0.01]]), np.ones(1))
+    before = voxel_map.voxels()
+    voxel_map.add(np.array([[0.02, 0.02, 0.02], [1.0, 1.0, 1.0]]), np.ones(2))
+
+    assert voxel_map.voxels().count.tolist() == [2, 1]
+    assert before.count.tolist() == [1]
+
+
+def test_a_map_without_another_is_what_was_not_in_both() -> None:
+    points = scattered(2, 2.0, 4_000)
+    everything, unwanted, rest = VoxelMap(), VoxelMap(), VoxelMap()
+    everything.add(points, np.ones(4_000))
+    unwanted.add(points[:1_000], np.ones(1_000))
+    rest.add(points[1_000:], np.ones(3_000))
+    left = everything.without(unwanted)
+
+    assert np.array_equal(left.key, rest.voxels().key)
+    assert np.array_equal(left.center, rest.voxels().center)
+    assert everything.voxels().count.sum() == 4_000
