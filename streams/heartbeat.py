@@ -20,6 +20,15 @@ ON CONFLICT (worker_id) DO UPDATE SET
     ended = false, started_at = EXCLUDED.started_at, beat_at = EXCLUDED.beat_at,
     partitions = EXCLUDED.partitions, metrics = EXCLUDED.metrics
 """
+# Who holds a partition knows how far it goes; what a killed worker said of it before means nothing any more.
+_TAKEN_OVER = """
+UPDATE weir.worker_heartbeat h SET partitions = (
+    SELECT coalesce(jsonb_agg(p), '[]') FROM jsonb_array_elements(h.partitions) AS p
+    WHERE NOT EXISTS (SELECT FROM jsonb_array_elements(%(partitions)s::jsonb) AS mine
+        WHERE mine -> 'topic' = p -> 'topic' AND mine -> 'partition' = p -> 'partition'))
+WHERE worker_id <> %(worker)s AND partitions <> '[]' AND beat_at < now() - make_interval(secs => %(dead_s)s)
+"""
+_DEAD_S = 10.0
 _STOPPED = "DELETE FROM weir.worker_heartbeat WHERE worker_id = %(worker)s"
 _FAILED = """
 INSERT INTO weir.worker_heartbeat (worker_id, started_at, beat_at, partitions, metrics, ended, failed_at)
@@ -47,6 +56,7 @@ class Heartbeat:
         said = {"partitions": json.dumps(partitions), "metrics": json.dumps(metrics)}
         async with self._pool.connection() as connection:
             await connection.execute(_BEAT, self._life | said)
+            await connection.execute(_TAKEN_OVER, self._life | said | {"dead_s": _DEAD_S})
 
     async def end(self, *, failed: bool) -> None:
         """Say that this life is over."""

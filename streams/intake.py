@@ -206,6 +206,7 @@ class Intake:
             {
                 "topic": self._topic,
                 "partition": number,
+                "identity": stand.identity,
                 "next_offset": stand.next_offset,
                 "end_offset": max(stand.next_offset, app.consumer.highwater(TP(self._topic, number)) or 0),
             }

@@ -69,11 +69,14 @@ async def _settle(connection: Connection, topic: str, identity: str, partition: 
 async def _tell_of_lost_end(
     connection: Connection, topic: str, identity: str, partition: int, next_offset: int
 ) -> None:
-    """The old log is gone. A worker that stopped in order left no heartbeat; one that did not tells how far the log went."""
+    """The old log is gone. A worker that stopped in order left no heartbeat; one that did not tells how far the log went.
+
+    One that was killed long ago may have told of an older log still.
+    """
     cursor = await connection.execute(
         "SELECT max((p ->> 'end_offset')::bigint) FROM weir.worker_heartbeat h, jsonb_array_elements(h.partitions) AS p"
-        " WHERE p ->> 'topic' = %s AND (p ->> 'partition')::int = %s",
-        (topic, partition),
+        " WHERE p ->> 'topic' = %s AND (p ->> 'partition')::int = %s AND p ->> 'identity' = %s",
+        (topic, partition, identity),
     )
     row = await cursor.fetchone()
     end = None if row is None else row[0]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import LiteralString
 
 import structlog
 
@@ -44,9 +45,22 @@ class BookedRule:
         return min(waits, default=None)
 
     @property
+    def ends_silence(self) -> bool:
+        """Whether some version may end a silence that another has found."""
+        return any(self.silence_ends_ms(rung.severity) for rung in self.rules if isinstance(rung.condition, Silence))
+
+    def silence_ends_ms(self, severity: str) -> list[int]:
+        """When versions begin that are not about silence of this severity."""
+        return [
+            version.effective_from_ms
+            for version in self.versions
+            if not any(rung.severity == severity and isinstance(rung.condition, Silence) for rung in _rungs(version))
+        ]
+
+    @property
     def rules(self) -> list[Rule]:
         """What the versions say, each rung of a ladder as a rule of its own."""
-        return [rung for version in self.versions if version.rule is not None for rung in version.rule.rungs]
+        return [rung for version in self.versions for rung in _rungs(version)]
 
     @property
     def has_ladder(self) -> bool:
@@ -64,10 +78,41 @@ class BookedRule:
         return {(target.kind, target.value) for target in targets}
 
 
+def _rungs(version: RuleVersion) -> Sequence[Rule]:
+    return () if version.rule is None else version.rule.rungs
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A condition on weir.rule r and its values."""
+
+    condition: LiteralString
+    values: tuple[object, ...] = ()
+
+
+EVERY_RULE = Scope("true")
+# May find more: a rule that only names it.
+ABOUT_SILENCE = Scope(
+    "r.rule_no IN (SELECT s.rule_no FROM weir.rule_version s WHERE s.document::text LIKE '%%\"silence\"%%')"
+)
+
+
+def only_rule(rule_no: int) -> Scope:
+    """One rule."""
+    return Scope("r.rule_no = %s", (rule_no,))
+
+
+def only_tenants(tenant_ids: Collection[str]) -> Scope:
+    """The rules of some tenants."""
+    return Scope("r.tenant_id = ANY (%s)", (list(tenant_ids),))
+
+
 @dataclass(slots=True)
 class RuleBook:
     """Rules by tenant, as of one generation."""
 
+    # Which rules are in it; whoever needs few need not hold a hundred thousand.
+    scope: Scope = EVERY_RULE
     generation: int = -1
     by_tenant: dict[str, list[BookedRule]] = field(default_factory=dict)
     # What the last refresh found new or changed.
@@ -102,7 +147,11 @@ class RuleBook:
         generation = 0 if row is None else int(row[0])
         if generation == self.generation:
             return False
-        cursor = await connection.execute("SELECT rule_no, max(version) FROM weir.rule_version GROUP BY rule_no")
+        cursor = await connection.execute(
+            "SELECT r.rule_no, max(v.version) FROM weir.rule r JOIN weir.rule_version v USING (rule_no)"  # noqa: S608 - constants
+            f" WHERE {self.scope.condition} GROUP BY r.rule_no",
+            self.scope.values,
+        )
         newest: dict[int, int] = dict(await cursor.fetchall())
         known = self._newest_version
         stale = sorted(number for number, version in newest.items() if known.get(number) != version)

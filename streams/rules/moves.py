@@ -14,7 +14,7 @@ from core.clock import Clock
 from core.leases import Lease
 from core.postgres import Connection
 from streams.rules import episodes
-from streams.rules.book import BookedRule, RuleBook
+from streams.rules.book import BookedRule, RuleBook, only_tenants
 from streams.rules.episodes import Pair
 from streams.rules.judging import Moment, Task, Touched, rejudge_all
 from streams.rules.sensors import KnownSensor, load_sensors
@@ -30,17 +30,17 @@ class PlaceWorker:
     def __init__(self, clock: Clock, alerts_topic: str) -> None:
         self._clock = clock
         self._topic = alerts_topic
-        self._book = RuleBook()
 
     async def judge(self, connection: Connection, lease: Lease, work_ids: list[int]) -> None:
         """Do the rows of work; the batches that ran when they were found have ended."""
-        await self._book.refresh(connection)
+        book = RuleBook(only_tenants(await _tenants_of(connection, work_ids)))
+        await book.refresh(connection)
         for sensor_no, (from_ms, rows) in (await _by_sensor(connection, work_ids)).items():
             async with connection.transaction():
                 await episodes.lock_sensor(connection, sensor_no)
                 await lease.require(connection)
                 sensor = (await load_sensors(connection, [sensor_no]))[sensor_no]
-                rules = await self._rules(connection, sensor_no, sensor)
+                rules = await _rules(connection, book, sensor_no, sensor)
                 now_ms = self._clock.now_ms()
                 tasks = [
                     Task(
@@ -57,15 +57,15 @@ class PlaceWorker:
                 )
         log.info("place_work.done", rows=len(work_ids))
 
-    async def _rules(self, connection: Connection, sensor_no: int, sensor: KnownSensor) -> list[BookedRule]:
-        """Rules that watch the sensor now or at any time, and those that did before the change and found something."""
-        cursor = await connection.execute(
-            "SELECT DISTINCT rule_no FROM weir.alert_episode WHERE sensor_no = %s AND status <> 'retracted'",
-            (sensor_no,),
-        )
-        found = {number: self._book.rule(number) for (number,) in await cursor.fetchall()}
-        found |= {booked.rule_no: booked for booked in self._book.watching(sensor.tenant_id, sensor.watched_as)}
-        return [booked for _, booked in sorted(found.items()) if booked is not None]
+
+async def _rules(connection: Connection, book: RuleBook, sensor_no: int, sensor: KnownSensor) -> list[BookedRule]:
+    """Rules that watch the sensor now or at any time, and those that did before the change and found something."""
+    cursor = await connection.execute(
+        "SELECT DISTINCT rule_no FROM weir.alert_episode WHERE sensor_no = %s AND status <> 'retracted'", (sensor_no,)
+    )
+    found = {number: book.rule(number) for (number,) in await cursor.fetchall()}
+    found |= {booked.rule_no: booked for booked in book.watching(sensor.tenant_id, sensor.watched_as)}
+    return [booked for _, booked in sorted(found.items()) if booked is not None]
 
 
 async def open_place_work(connection: Connection) -> list[int]:
@@ -84,3 +84,11 @@ async def _by_sensor(connection: Connection, work_ids: list[int]) -> Mapping[int
         (work_ids,),
     )
     return {sensor_no: (from_ms, rows) for sensor_no, from_ms, rows in await cursor.fetchall()}
+
+
+async def _tenants_of(connection: Connection, work_ids: list[int]) -> list[str]:
+    cursor = await connection.execute(
+        "SELECT DISTINCT tenant_id FROM weir.place_work JOIN weir.sensor USING (sensor_no) WHERE work_id = ANY (%s)",
+        (work_ids,),
+    )
+    return [tenant_id for (tenant_id,) in await cursor.fetchall()]

@@ -21,9 +21,9 @@ from core.postgres import Connection, Pool, is_transient
 from processors.rules.amend import Amendment
 from processors.rules.judge import Episode, open_silences
 from streams.rules import episodes
-from streams.rules.book import BookedRule, RuleBook
+from streams.rules.book import ABOUT_SILENCE, BookedRule, RuleBook
 from streams.rules.episodes import Pair
-from streams.rules.judging import HISTORICAL_AFTER_MS
+from streams.rules.judging import HISTORICAL_AFTER_MS, Moment, Touched, rejudge
 from streams.rules.sensors import KnownSensor, load_sensors
 
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ class SilenceWatch:
         self._topic = topic
         self._alerts_topic = alerts_topic
         self._log_ends = log_ends
-        self._book = RuleBook()
+        self._book = RuleBook(ABOUT_SILENCE)
 
     async def run(self) -> None:
         """Take turns at watching, forever."""
@@ -119,6 +119,39 @@ class SilenceWatch:
             waits = [wait for rule in rules if (wait := rule.least_silence_ms) is not None]
             if waits:
                 await self._judge_tenant(connection, lease, tenant_id, now_ms, min(waits))
+        for pair in await self._ended_since(connection):
+            async with connection.transaction():
+                await self._end(connection, lease, pair)
+
+    async def _ended_since(self, connection: Connection) -> list[Pair]:
+        """What fires on though a version has ended it: it was found for a moment before that, and the version's work was done.
+
+        No reading comes that would end it.
+        """
+        cursor = await connection.execute(
+            "SELECT tenant_id, sensor_no, rule_no, severity, (extract(epoch FROM fired_at) * 1000)::bigint"
+            " FROM weir.alert_episode WHERE status = 'firing' AND peak_value IS NULL AND rule_no = ANY (%s)",
+            ([booked.rule_no for rules in self._book.by_tenant.values() for booked in rules if booked.ends_silence],),
+        )
+        now_ms = self._clock.now_ms()
+        return [
+            Pair(tenant_id, sensor_no, rule_no)
+            for tenant_id, sensor_no, rule_no, severity, fired_ms in await cursor.fetchall()
+            if (booked := self._book.rule(rule_no)) is not None
+            and any(fired_ms < since_ms <= now_ms for since_ms in booked.silence_ends_ms(severity))
+        ]
+
+    async def _end(self, connection: Connection, lease: Lease, pair: Pair) -> None:
+        await connection.execute("SELECT pg_advisory_xact_lock_shared(weir.frontier_lock())")
+        await episodes.lock_sensor(connection, pair.sensor_no)
+        await lease.require(connection)
+        await self._book.refresh(connection)
+        booked, now_ms = self._book.rule(pair.rule_no), self._clock.now_ms()
+        last_ms = await _last_heard_ms(connection, pair.sensor_no)
+        sensor = (await load_sensors(connection, [pair.sensor_no]))[pair.sensor_no]
+        if booked is not None:
+            touched = Touched(last_ms, max(last_ms, now_ms))
+            await rejudge(connection, pair, booked, sensor.context, touched, Moment(now_ms, self._alerts_topic))
 
     async def _judge_tenant(
         self, connection: Connection, lease: Lease, tenant_id: str, now_ms: int, least_ms: int

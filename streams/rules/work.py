@@ -17,7 +17,7 @@ from core.clock import Clock
 from core.leases import Lease, hold
 from core.postgres import Connection, Pool, is_transient
 from streams.rules import episodes
-from streams.rules.book import BookedRule, RuleBook
+from streams.rules.book import BookedRule, RuleBook, only_rule
 from streams.rules.episodes import Pair
 from streams.rules.judging import Moment, Touched, rejudge
 from streams.rules.moves import PlaceWorker, open_place_work
@@ -75,9 +75,9 @@ class RuleWorker:
 
     async def _do(self, connection: Connection, lease: Lease, work: Work) -> None:
         await _wait_for_running_batches(connection)
-        book = RuleBook()
+        book = RuleBook(only_rule(work.rule_no))
         await book.refresh(connection)
-        booked = next((rule for rule in book.rules_of(work.tenant_id) if rule.rule_no == work.rule_no), None)
+        booked = book.rule(work.rule_no)
         sensors = [] if booked is None else await _sensors_of(connection, booked)
         await connection.execute(
             "UPDATE weir.rule_work SET sensors_total = %s WHERE work_id = %s", (len(sensors), work.work_id)

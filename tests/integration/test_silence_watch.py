@@ -123,3 +123,28 @@ def test_silence_is_judged_once_everything_is_committed_that_was_there_after_the
         assert scene.found() == [("firing", LAST, LAST + timedelta(minutes=10), None)]
 
     watching(database, story)
+
+
+def test_a_silence_found_for_a_moment_before_its_rule_was_deleted_ends_at_the_deletion(database: Database) -> None:
+    tenant = asyncio.run(create_tenant(database))
+    rule_id = add_rule(database, tenant, {"type": "silence", "after": "10m"})
+    sensor_no, _ = add_sensor(database, tenant, "air")
+    add_readings(database, sensor_no, [(LAST, 0, 4.0)])
+    deleted_at = LAST + timedelta(minutes=11, seconds=30)
+
+    async def story(scene: Scene) -> None:
+        # The ends are those of minute 11. Before all is committed the rule is gone, and the work that this made is done.
+        scene.now, scene.log = LAST + timedelta(minutes=11), LogEnds("id", {0: 5})
+        await scene.two_more("compared")
+        database.query(
+            "INSERT INTO weir.rule_version (rule_no, version, effective_from, document, recorded_by)"
+            " SELECT rule_no, 2, %s, NULL, 'test' FROM weir.rule WHERE rule_id = %s",
+            deleted_at,
+            rule_id,
+        )
+        scene.now = LAST + timedelta(minutes=12)
+        scene.commit("id", 5)
+        await scene.until(lambda: bool(scene.found()) and scene.found()[0][0] != "firing", "the silence fires for ever")
+        assert scene.found() == [("resolved", LAST, LAST + timedelta(minutes=10), deleted_at)]
+
+    watching(database, story)
