@@ -51,6 +51,62 @@ class ReconciliationPage(Model):
     next: str | None
 
 
+class Period(Model):
+    """From the first hour to before the last."""
+
+    start: str
+    end: str
+
+
+class BilledMeter(Model):
+    """A meter in this period: the sum of its hours; of active sensors the last hour."""
+
+    meter: str
+    metered: int
+    pushed: int | None = Field(description="acknowledged by the payment provider")
+    adjusted: int = Field(description="in corrections instead")
+    stripe: int | None = Field(description="as the payment provider read it back last; null: never")
+    in_flight: int | None = Field(description="not there yet, hours that go on included")
+    rejected: int = Field(description="hours that the payment provider refused")
+
+
+class QuotaState(Model):
+    """What of a calendar month's quota is used."""
+
+    meter: str
+    included: int
+    used: int
+    percent: int
+    warning: str | None = Field(description="near: 80 percent and more; over: 100 and more")
+    noticed_at: dict[str, str] = Field(description="when the warnings of 80 and 100 percent were given")
+
+
+class UsageCorrection(Model):
+    """Usage that came after its invoice was final or its hour too old to be pushed."""
+
+    meter: str
+    bucket_start: str
+    quantity: int
+    reason: str
+    created_at: str
+
+
+class BillingStatement(Model):
+    """The bill as it stands."""
+
+    plan: str
+    monthly_cents: int
+    status: str | None = Field(description="of the subscription, as Stripe names it; null: never subscribed")
+    is_subscribed: bool
+    is_sold: bool = Field(description="whether this system sells subscriptions")
+    cancel_at_period_end: bool
+    period: Period = Field(description="that of the subscription, else the calendar month in UTC")
+    refused: dict[str, str] = Field(description="features that may not be used now, and why")
+    meters: list[BilledMeter]
+    quotas: list[QuotaState] = Field(description="of meters that the plan limits")
+    corrections: list[UsageCorrection] = Field(description="the newest 100")
+
+
 class Redirect(Model):
     """Where to send the person."""
 
@@ -78,6 +134,46 @@ _DIFFERENCE: Final = {
     "difference": -1,
     "explanation": "stored rows were not metered",
 }
+_STATEMENT: Final[dict[str, Any]] = {
+    "plan": "basic",
+    "monthly_cents": 1_900,
+    "status": "active",
+    "is_subscribed": True,
+    "is_sold": True,
+    "cancel_at_period_end": False,
+    "period": {"start": "2026-11-01T00:00:00.000Z", "end": "2026-12-01T00:00:00.000Z"},
+    "refused": {"webhooks": "not_included"},
+    "meters": [
+        {
+            "meter": "readings",
+            "metered": 4_100_000,
+            "pushed": 4_099_000,
+            "adjusted": 0,
+            "stripe": 4_090_000,
+            "in_flight": 1_000,
+            "rejected": 0,
+        }
+    ],
+    "quotas": [
+        {
+            "meter": "readings",
+            "included": 5_000_000,
+            "used": 4_100_000,
+            "percent": 82,
+            "warning": "near",
+            "noticed_at": {"80": "2026-11-22T20:05:00.000Z"},
+        }
+    ],
+    "corrections": [
+        {
+            "meter": "readings",
+            "bucket_start": "2026-10-31T20:00:00.000Z",
+            "quantity": 60,
+            "reason": "the invoice of the period is final",
+            "created_at": "2026-11-03T09:00:00.000Z",
+        }
+    ],
+}
 _OF_A_TENANT = problems(401, 403, 422, 429, 503)
 
 USAGE_RESPONSES: Final[Responses] = {
@@ -88,6 +184,11 @@ USAGE_RESPONSES: Final[Responses] = {
         days={"items": [_ACTIVE], "next": _NEXT},
     ),
     **_OF_A_TENANT,
+}
+STATEMENT_RESPONSES: Final[Responses] = {
+    200: answer(BillingStatement, "The bill as it stands.", bill=_STATEMENT),
+    **_OF_A_TENANT,
+    **problems(404),
 }
 RECONCILIATION_RESPONSES: Final[Responses] = {
     200: answer(

@@ -198,7 +198,7 @@ def _watch(
             done = int(row[0]) if row else 0
             if (done and first is None) or done >= messages:
                 worker_cpu = sum(_cpu_seconds(process.pid) for process in processes)
-                moment = _Moment(time.monotonic(), done, worker_cpu, family_cpu_seconds(run.pg_pid))
+                moment = _Moment(time.monotonic(), done, worker_cpu, _family_cpu_seconds(run.pg_pid))
                 if first is not None and done >= messages:
                     return first, moment
                 first = first or moment
@@ -218,7 +218,7 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def family_cpu_seconds(pid: int) -> float:
+def _family_cpu_seconds(pid: int) -> float:
     """A process, its living children and those it has seen end."""
     ended = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[13:15]
     total = _cpu_seconds(pid) + sum(map(int, ended)) / os.sysconf("SC_CLK_TCK")

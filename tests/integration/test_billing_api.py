@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from accounts.billing.subscriptions import Inbox
+from api import usage_models
 from core.postgres import DatabaseRole, open_pool
 from ops.fake_stripe.service import FakeStripe
 from ops.fake_stripe.webhooks import Manners
@@ -172,3 +173,47 @@ def test_an_unpaid_tenant_loses_history_and_keeps_the_last_day_and_its_alerts(da
             tenant.tenant_id,
         )
         wait_until(lambda: api.http.get(path, params=history).status_code == 429, 60, "the quota")
+
+
+def test_the_bill_tells_plan_period_meters_quotas_and_corrections_of_the_tenant_alone(database: Database) -> None:
+    tenant, other = new_tenant(database), new_tenant(database)
+    month = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    for one, quantity in ((tenant, 4_500_000), (other, 7)):
+        database.query("UPDATE weir.tenant SET plan = 'basic' WHERE tenant_id = %s", one.tenant_id)
+        for meter, used in (("readings", quantity), ("active_sensors", 5)):
+            database.query("INSERT INTO weir.usage VALUES (%s, %s, %s, %s)", one.tenant_id, meter, month, used)
+    database.query(
+        "INSERT INTO weir.billing_account (tenant_id, customer_id, subscription_id, status, subscribed_at, activated_at)"
+        " VALUES (%s, 'cus_1', 'sub_1', 'active', %s, now())",
+        tenant.tenant_id,
+        month,
+    )
+    database.query(
+        "INSERT INTO weir.usage_push (tenant_id, meter, bucket_start, revision, quantity, state, acked_quantity, adjusted)"
+        " VALUES (%s, 'readings', %s, 1, 4499990, 'acknowledged', 4499980, 3)",
+        tenant.tenant_id,
+        month,
+    )
+    database.query(
+        "INSERT INTO weir.usage_adjustment (tenant_id, meter, bucket_start, quantity, reason)"
+        " VALUES (%s, 'readings', %s, 3, 'the invoice of the period is final')",
+        tenant.tenant_id,
+        month,
+    )
+    with serving(api_settings(database.reader_url)) as url, client(url, tenant.api_key) as api:
+        bill = api.get("/v1/billing")
+    usage_models.BillingStatement.model_validate(bill)
+
+    assert (bill["plan"], bill["status"], bill["is_subscribed"], bill["is_sold"]) == ("basic", "active", True, False)
+    assert bill["period"]["start"] == shown(month)
+    readings, sensors = bill["meters"]
+    assert readings == {
+        "meter": "readings", "metered": 4_500_000, "pushed": 4_499_980, "adjusted": 3, "stripe": None,
+        "in_flight": 17, "rejected": 0,
+    }  # fmt: skip
+    assert (sensors["meter"], sensors["metered"]) == ("active_sensors", 5)
+    quotas = {one["meter"]: (one["used"], one["percent"], one["warning"]) for one in bill["quotas"]}
+    assert quotas == {"readings": (4_500_000, 90, "near"), "active_sensors": (5, 20, None), "scans": (0, 0, None)}
+    assert [(one["quantity"], one["reason"]) for one in bill["corrections"]] == [
+        (3, "the invoice of the period is final")
+    ]

@@ -114,6 +114,7 @@ class TestDocument:
             "POST /v1/alerts/{alert_id}/assign",
             "GET /v1/notifications",
             "GET /v1/usage",
+            "GET /v1/billing",
             "POST /v1/billing/checkout",
             "POST /v1/billing/portal",
             "GET /v1/usage/reconciliation",

@@ -1,4 +1,4 @@
-// Usage: what is metered, by day, and whether it agrees with what is stored.
+// Usage and billing: what this period comes to, what of it Stripe has, quotas, corrections; by day, and whether all agrees.
 import { cell, choices, failure, fill, h, loading, table } from "../dom.js";
 import { badge, capital, count } from "../format.js";
 import { nowMs } from "../http.js";
@@ -6,29 +6,84 @@ import { nowMs } from "../http.js";
 const DAY_MS = 86_400_000;
 const SPANS = [["7", "7 days"], ["30", "30 days"], ["90", "90 days"]];
 const day = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric", timeZone: "UTC" });
+const hour = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short", timeZone: "UTC" });
+const money = new Intl.NumberFormat(undefined, { style: "currency", currency: "EUR" });
 // What a period comes to: counted things add up, sensors do not.
 const SUMS = { active_sensors: false };
+const PLANS = ["basic", "professional", "enterprise"];
+const REASONS = { not_included: "not in this plan", unpaid: "waits for payment", quota_exceeded: "the month's quota is used up" };
 
 export function show({ api, signal }) {
   let days = "30", asked = 0;
-  const body = h("div", { class: "stack" }, loading());
+  const bill = h("div", { class: "stack" }), body = h("div", { class: "stack" }, loading());
 
   async function load() {
     const mine = ++asked;
     try {
       const today = Math.floor(nowMs() / DAY_MS) * DAY_MS;
       const range = { start: new Date(today - (Number(days) - 1) * DAY_MS).toISOString(), end: new Date(today + DAY_MS).toISOString() };
-      const [rows, drift] = await Promise.all([api.all("v1/usage", { ...range, bucket: "day" }, { signal }), reconciliation()]);
-      if (mine === asked) draw(rows, drift);
+      const [rows, drift, statement] = await Promise.all([
+        api.all("v1/usage", { ...range, bucket: "day" }, { signal }), allowed(api.all("v1/usage/reconciliation", {}, { signal, most: 500 })),
+        allowed(api.get("v1/billing", {}, signal))]);
+      if (mine !== asked) return;
+      fill(bill, statement === null ? null : [plan(statement), quotas(statement), period(statement), corrections(statement)]);
+      draw(rows, drift);
     } catch (error) {
       if (!signal.aborted && mine === asked) fill(body, failure(error, load));
     }
   }
 
-  const reconciliation = () => api.all("v1/usage/reconciliation", {}, { signal, most: 500 }).catch((error) => {
+  const allowed = (answer) => answer.catch((error) => {
     if (error.status === 404 || error.status === 403) return null;
     throw error;
   });
+
+  function plan(statement) {
+    const { period: { start, end }, status } = statement;
+    const state = status === null ? badge("", null, "Not subscribed") : badge(status === "active" || status === "trialing" ? "ok" : "alert", null, capital(status.replaceAll("_", " ")));
+    const refused = Object.entries(statement.refused).map(([feature, why]) => h("li", {}, capital(feature), ": ", REASONS[why] ?? why));
+    return h("section", { class: "panel stack" }, h("h2", {}, "Plan"),
+      h("p", {}, h("strong", {}, capital(statement.plan)), ` ${money.format(statement.monthly_cents / 100)} a month `, state),
+      h("p", { class: "muted" }, `This period: ${day.format(Date.parse(start))} to ${day.format(Date.parse(end) - DAY_MS)} (UTC).`,
+        statement.cancel_at_period_end ? " The subscription ends with it." : ""),
+      refused.length ? h("ul", {}, refused) : null, h("p", { class: "muted" }, "Readings are stored and alerts raised on any plan, paid or not."),
+      statement.is_sold ? buttons(statement) : h("p", { class: "muted" }, "This system sells no subscriptions."));
+  }
+
+  function buttons(statement) {
+    const note = h("p", { role: "status" });
+    const go = (path, fields, label) => h("button", { type: "button", onclick: async () => {
+      try {
+        location.assign((await api.post(path, fields)).url);
+      } catch (error) {
+        fill(note, error.status === 403 ? "Your role may not change the subscription." : error.message);
+      }
+    } }, label);
+    const here = location.href;
+    return h("div", { class: "stack" }, h("div", { class: "actions" }, statement.is_subscribed
+      ? go("v1/billing/portal", { return_url: here }, "Manage the subscription")
+      : PLANS.map((each) => go("v1/billing/checkout", { plan: each, success_url: here, cancel_url: here }, `Subscribe to ${each}`))), note);
+  }
+
+  const quotas = ({ quotas: found }) => found.length === 0 ? null : h("section", { class: "panel flush" }, h("h2", {}, "Quotas of this month"),
+    table("Quotas", [{ name: "Meter" }, { name: "Used", number: true }, { name: "Included", number: true }, { name: "Share" }], found.map((one) => h("tr", {},
+      h("th", { scope: "row" }, name(one.meter)), cell("Used", count(one.used), "number"), cell("Included", count(one.included), "number"),
+      cell("Share", h("span", {}, h("meter", { min: 0, max: 100, value: Math.min(one.percent, 100), "aria-label": `${one.percent} percent of ${name(one.meter)}` }), ` ${one.percent} % `,
+        one.warning === null ? null : badge(one.warning === "over" ? "alert" : "silent", null, one.warning === "over" ? "Used up" : "Nearly used up")))))));
+
+  function period({ meters, is_subscribed: billed }) {
+    const columns = ["Metered", "Sent to Stripe", "Read back", "In flight", "Corrected"];
+    return meters.length === 0 ? null : h("section", { class: "panel flush" }, h("h2", {}, "This period"),
+      table("This period by meter", [{ name: "Meter" }, ...columns.map((each) => ({ name: each, number: true }))], meters.map((one) => h("tr", {},
+        h("th", { scope: "row" }, name(one.meter), one.rejected ? [" ", badge("alert", null, `${count(one.rejected)} hours refused`)] : null),
+        ...[one.metered, billed ? one.pushed : null, billed ? one.stripe : null, billed ? one.in_flight : null, billed ? one.adjusted : null]
+          .map((value, n) => cell(columns[n], value === null ? "–" : count(value), "number"))))));
+  }
+
+  const corrections = ({ corrections: found }) => found.length === 0 ? null : h("section", { class: "panel flush" }, h("h2", {}, "Corrections"),
+    table("Corrections", [{ name: "Meter" }, { name: "Hour (UTC)" }, { name: "Quantity", number: true }, { name: "Why" }, { name: "Noted" }], found.map((one) => h("tr", {},
+      h("th", { scope: "row" }, name(one.meter)), cell("Hour (UTC)", hour.format(Date.parse(one.bucket_start))), cell("Quantity", count(one.quantity), "number"),
+      cell("Why", one.reason), cell("Noted", hour.format(Date.parse(one.created_at)))))));
 
   function draw(rows, drift) {
     const meters = Map.groupBy(rows, (row) => row.meter);
@@ -54,7 +109,7 @@ export function show({ api, signal }) {
     h("th", { scope: "row" }, name(row.meter)), cell("Hour", row.bucket_start), cell("Stored", count(row.stored ?? 0), "number"), cell("Metered", count(row.metered ?? 0), "number"), cell("Difference", count(row.difference ?? 0), "number"), cell("Why", row.explanation ?? ""))));
 
   load();
-  return { title: "Usage", node: h("div", { class: "stack" }, h("div", { class: "head" }, h("div", {}, h("h1", {}, "Usage"), h("p", { class: "muted" }, "What is metered and billed, by the time of the readings.")), choices("Range", SPANS, days, (value) => { days = value; load(); })), body) };
+  return { title: "Usage", node: h("div", { class: "stack" }, h("div", { class: "head" }, h("div", {}, h("h1", {}, "Usage"), h("p", { class: "muted" }, "What is metered and billed, by the time of the readings.")), choices("Range", SPANS, days, (value) => { days = value; load(); })), bill, body) };
 }
 
 const name = (meter) => capital(meter.replaceAll("_", " "));
