@@ -61,13 +61,12 @@ def describe_settings(settings: Settings) -> Iterator[str]:
 async def examine(settings: Settings) -> list[Finding]:
     """Every finding, in the order in which things depend on each other."""
     found = [*_settings_file(), findings.judge_secret_key(settings.secret_key.get_secret_value())]
-    found.append(await asyncio.to_thread(_examine_open3d))
     topic, ends, of_broker = await asyncio.to_thread(_examine_broker, settings)
     of_database, stands = await _examine_database(settings)
     found += [*of_database, *of_broker]
     if stands is not None:
         found += findings.judge_positions(stands, topic, ends, settings.readiness_max_lag)
-    return found
+    return [*found, await asyncio.to_thread(_examine_open3d)]
 
 
 def _settings_file() -> list[Finding]:
