@@ -198,13 +198,13 @@ def plan_change(frames: Iterable[StoredFrame], stored: Mapping[tuple[int, int], 
             duplicates += 1
         else:
             loser = min(frame, known, key=lambda one: one.rank)
-            lost.setdefault((*loser.key, loser.sha256), loser)
+            if loser.refusal is None:  # what was refused is among the dead letters, with its bytes
+                lost.setdefault((*loser.key, loser.sha256), loser)
     changed = sorted((frame for key, frame in best.items() if stored.get(key) is not frame), key=lambda one: one.key)
     return IndexChange(
         [frame for frame in changed if frame.key not in stored],
         [frame for frame in changed if frame.key in stored],
-        # What was refused is among the dead letters, with its bytes.
-        sorted((one for one in lost.values() if one.refusal is None), key=lambda one: (one.key, one.sha256)),
+        sorted(lost.values(), key=lambda one: (one.key, one.sha256)),
         duplicates,
     )
 

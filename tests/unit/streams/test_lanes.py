@@ -90,3 +90,21 @@ def test_with_enough_waiting_the_next_waits_outside() -> None:
         return not done
 
     assert asyncio.run(scenario())
+
+
+def test_lanes_that_do_not_hold_up_take_what_comes_and_say_that_they_are_full() -> None:
+    async def scenario() -> list[bool]:
+        gate = asyncio.Event()
+
+        async def work(_partition: int, _items: list[int]) -> None:
+            await gate.wait()
+
+        lanes = Lanes[int](1, 10, work, holds_up=False)
+        for number in range(4):  # one is worked on, the others wait
+            await asyncio.wait_for(lanes.add(number, number, 6), 60)
+        was_full = lanes.is_full
+        gate.set()
+        await lanes.drain()
+        return [was_full, lanes.is_full]
+
+    assert asyncio.run(scenario()) == [True, False]
