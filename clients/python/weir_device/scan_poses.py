@@ -17,6 +17,8 @@ Quaternion = tuple[float, float, float, float]
 LEVEL: Vector = (0.0, 0.0, -1.0)
 """Gravity in a world that the phone has levelled, as ARKit (unless told otherwise) and ARCore do."""
 
+_FARTHEST_M = 10_000.0
+_MAX_SIDE_PX = 8_192
 # (x, y, z) -> (-z, -x, y), and diag(1, -1, -1), which is half a turn about x.
 _Y_UP_TO_Z_UP: Quaternion = (0.5, -0.5, -0.5, 0.5)
 _OPTICAL: Quaternion = (1.0, 0.0, 0.0, 0.0)
@@ -27,7 +29,8 @@ class Pose:
     """Position and unit quaternion that take camera coordinates into the world: p_world = R(q) p_camera + position.
 
     Raises:
-        ValueError: a number is not finite, or the quaternion is all zeros; any other length is made 1.
+        ValueError: a number is not finite, the position is beyond 10 km, or the quaternion is all zeros; any other length is
+            made 1.
     """
 
     position: Vector
@@ -35,8 +38,9 @@ class Pose:
 
     def __post_init__(self) -> None:
         length = math.hypot(*self.quaternion)
-        if not all(map(math.isfinite, self.position)) or not 0 < length < math.inf:
-            msg = f"pose {self.position} {self.quaternion} must be finite, with a quaternion that is not zero"
+        near = all(abs(coordinate) <= _FARTHEST_M for coordinate in self.position)
+        if not near or not 0 < length < math.inf:
+            msg = f"pose {self.position} {self.quaternion} must be finite, within 10 km, its quaternion not zero"
             raise ValueError(msg)
         object.__setattr__(self, "quaternion", tuple(each / length for each in self.quaternion))
 
@@ -83,7 +87,7 @@ class Intrinsics:
     """Of an image of `width` x `height` pixels; pixel centres at integers.
 
     Raises:
-        ValueError: a size or focal length is not positive, or a number not finite.
+        ValueError: a size or focal length is not positive, a side has more than 8192 pixels, or a number is not finite.
     """
 
     width: int
@@ -94,8 +98,9 @@ class Intrinsics:
     cy: float
 
     def __post_init__(self) -> None:
-        if min(self.width, self.height) < 1 or not (0 < self.fx < math.inf and 0 < self.fy < math.inf):
-            msg = f"{self} must have a size and focal lengths above 0"
+        sides_fit = all(1 <= side <= _MAX_SIDE_PX for side in (self.width, self.height))
+        if not sides_fit or not all(0 < focal < math.inf for focal in (self.fx, self.fy)):
+            msg = f"{self} must have sides of 1 to {_MAX_SIDE_PX} pixels and focal lengths above 0"
             raise ValueError(msg)
         if not (math.isfinite(self.cx) and math.isfinite(self.cy)):
             msg = f"{self} must have a finite centre"

@@ -6,6 +6,7 @@ compressed; without them, bytes travel as they are. What Weir would refuse is re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
@@ -32,6 +33,8 @@ PART_BYTES: Final = 768 * 1024
 """Of a file's piece: the most that Weir takes."""
 DEPTH_BUDGET_BYTES: Final = 20_000
 MAX_SCAN_SEQ: Final = 999_999
+EARLIEST_MS: Final = 1_262_304_000_000
+_UNIT_TOLERANCE: Final = 0.01
 _POINT_BYTES: Final = 12
 
 Tracking = Literal["normal", "limited", "lost"]
@@ -45,11 +48,22 @@ class Moment:
         captured_at: epoch milliseconds.
         tracking: what the phone says about its pose.
         gravity: unit vector pointing down in the world; `LEVEL` in a levelled one.
+
+    Raises:
+        ValueError: the time is before 2010 (seconds, or a clock that was never set), or gravity is no unit vector.
     """
 
     captured_at: int
     tracking: Tracking | None = None
     gravity: Vector | None = None
+
+    def __post_init__(self) -> None:
+        if self.captured_at < EARLIEST_MS:
+            msg = f"captured_at {self.captured_at} is before 2010; epoch milliseconds are expected, and a clock that is set"
+            raise ValueError(msg)
+        if self.gravity is not None and not abs(math.hypot(*self.gravity) - 1) <= _UNIT_TOLERANCE:
+            msg = f"gravity {self.gravity} must be of length 1; gravity_in_world makes it so"
+            raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "points in rows of four": (lambda: scan_records.points_record(0, MOMENT, ONE, POSE), "shape"),
     "half a point": (lambda: scan_records.points_record(0, MOMENT, bytes(11), POSE), "multiple of 12"),
     "too many points": (lambda: scan_records.points_record(0, MOMENT, bytes(1_200_000), POSE), "send less at once"),
+    "seconds": (lambda: Moment(1_795_377_600), "before 2010; epoch milliseconds"),
+    "gravity in m/s²": (lambda: Moment(MOMENT.captured_at, None, (0.0, 0.0, -9.81)), "must be of length 1"),
     "an empty part": (lambda: scan_records.part_record(0, Part("f", 0, 1, "0" * 64, b"")), "1 to 786432 bytes"),
     "a negative seq": (lambda: scan_records.end_record(-1), "seq must be"),
 }
