@@ -24,7 +24,7 @@ from sinks.timescale.live import Event, Place
 _MAX_EVENTS: Final = 1_000
 _MAX_CHARS: Final = 4 * 1024 * 1024
 _SNAPSHOT_S: Final = 1.0
-_MAX_SCANS: Final = 1_000
+_MAX_SCANS: Final = 200
 _SLOW: Final = "events come faster than this client takes them; come back with the cursor"
 _REPLACED: Final = "the event log was replaced; come back with the cursor"
 

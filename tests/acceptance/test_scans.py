@@ -210,7 +210,7 @@ class TestDashboard:
         page.get_by_role("button", name="Create scan").click()
 
         expect(page.get_by_role("heading", level=1, name="From a <b>file</b>")).to_be_visible()
-        expect(page.get_by_text("Completed")).to_be_visible()
+        expect(page.locator("main .badge", has_text="Completed")).to_be_visible()
         expect(page.get_by_role("row", name="cloud.ply")).to_contain_text("all")
         [scan] = [each for each in system.get("/v1/scans")[1]["items"] if each["name"].startswith("From")]
         assert abs(scan["room_dimensions"]["length"] - 4.0) < 0.02

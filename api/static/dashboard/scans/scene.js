@@ -68,6 +68,8 @@ export class Scene {
     this.#heights = [box.low[2], box.high[2]];
     this.#slider.disabled = what.positions.length === 0;
     if (isFirst) this.#lookAt(box);
+    // A cloud is seen through from above, but for its ceiling.
+    if (!this.#slider.dataset.touched) this.#slider.value = what.triangles.length ? 100 : 88;
     this.#takeCut();
   }
 
@@ -78,7 +80,7 @@ export class Scene {
   }
 
   #heights = [0, 1];
-  #slider = h("input", { type: "range", min: 5, max: 100, value: 100, step: 1, oninput: () => this.#takeCut() });
+  #slider = h("input", { type: "range", min: 5, max: 100, value: 100, step: 1, oninput: () => { this.#slider.dataset.touched = "yes"; this.#takeCut(); } });
 
   #tools() {
     const button = (name, spoken, act) => h("button", { type: "button", class: "small", "aria-label": spoken, title: spoken, onclick: () => { act(); this.#draw(); } }, name);

@@ -1,5 +1,5 @@
 // One scan: how it stands, its plan, its measurements and what they are worth, the cloud and the mesh, files to take away.
-import { cell, confirmed, failure, field, fill, h, loading, table } from "../dom.js";
+import { announce, cell, confirmed, failure, field, fill, h, loading, table } from "../dom.js";
 import { count, duration, moment } from "../format.js";
 import { nameOfOpening, planOf } from "../scans/plan.js";
 import { Model } from "../scans/model.js";
@@ -13,7 +13,8 @@ export function show(context, [scanId]) {
   const heading = h("h1", {}, "Scan"), state = h("div", { class: "row" }), news = h("div", {}), body = h("div", { class: "stack" }, loading());
   const files = filesPanel(context, path, scanId);
   const model = new Model(api, path, signal);
-  let shown = "";
+  const progress = h("progress", { max: 100, "aria-label": "Progress" }), words = h("span", { class: "muted small" });
+  let shown = "", status = "";
 
   async function load() {
     try {
@@ -27,19 +28,26 @@ export function show(context, [scanId]) {
     const scan = items.findLast((item) => item.scan_id === scanId);
     if (!scan) return;
     // Progress moves often, the rest rarely: what is the same stays, and with it the focus.
-    const { progress, ...rest } = scan;
     drawState(scan);
-    const text = JSON.stringify(rest);
+    const text = JSON.stringify({ ...scan, progress: null, queue_position: null, estimated_seconds: null });
     if (text !== shown) drawBody(scan);
     shown = text;
   }
 
+  /** Progress moves in place: a button that has the focus keeps it. */
   function drawState(scan) {
     heading.textContent = scan.name || "Unnamed scan";
     document.title = `${heading.textContent} – Weir`;
-    const runs = RUNNING.includes(scan.status);
-    fill(state, statusOfScan(scan), runs ? h("progress", { max: 100, value: scan.progress ?? 0, "aria-label": "Progress" }) : null, h("span", { class: "muted small", role: "status" }, standing(scan)),
-      mayWrite && scan.status === "receiving" ? act("Complete", "complete", null) : null, mayWrite && runs ? act("Cancel", "cancel", "Nothing more of it is processed. Its frames and files stay.") : null, mayWrite && scan.status === "failed" ? act("Try again", "retry", null) : null);
+    progress.value = scan.progress ?? 0;
+    words.textContent = standing(scan);
+    if (scan.status === status) return;
+    if (status) announce(`The scan is ${scan.status}.`);
+    status = scan.status;
+    const runs = RUNNING.includes(status);
+    fill(state, statusOfScan(scan), runs ? progress : null, words,
+      mayWrite && status === "receiving" ? act("Complete", "complete", null) : null,
+      mayWrite && runs ? act("Cancel", "cancel", "Nothing more of it is processed. Its frames and files stay.") : null,
+      mayWrite && status === "failed" ? act("Try again", "retry", null) : null);
   }
 
   function act(name, verb, question) {
@@ -51,7 +59,7 @@ export function show(context, [scanId]) {
   }
 
   function drawBody(scan) {
-    const plan = planOf(scan);
+    const plan = planOf(scan), focused = document.activeElement;
     fill(body,
       scan.error ? h("p", { class: "notice", "data-tone": "alert" }, scan.error) : null,
       verdictPanel(scan),
@@ -60,6 +68,8 @@ export function show(context, [scanId]) {
         h("section", { class: "panel stack" }, h("h2", {}, "Plan"), plan ?? h("p", { class: "empty" }, "There is no plan yet: the walls are not seen well enough.")),
         h("section", { class: "panel stack" }, h("h2", {}, "Cloud and mesh"), model.element)),
       h("div", { class: "halves" }, openings(scan), objects(scan)), frames(scan), downloads(scan), files.element);
+    // What was moved and not made anew goes on having it.
+    if (body.contains(focused)) focused.focus();
     model.follow(scan);
     files.follow(scan);
   }

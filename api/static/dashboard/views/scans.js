@@ -6,20 +6,24 @@ import { RUNNING, sizeText, statusOfScan, verdictBadge } from "../scans/words.js
 import { begin, send } from "../scans/upload.js";
 
 const PRIORITIES = [["0", "Normal"], ["10", "High"], ["-10", "Low"]];
-const MOST = 2_000;
+const PAGE = 100;
 
 export function show({ api, feed, session, signal, go }) {
   const list = h("section", { class: "panel flush", "aria-label": "Scans" }, loading());
   const rows = new Map();
-  let scans = new Map();
+  const scans = new Map();
+  let older = null, isLoaded = false;
 
-  async function load() {
+  /** The newest ones, and from a cursor on older ones. */
+  async function load(cursor = null) {
     try {
-      const found = await api.all("v1/scans", { limit: 500 }, { most: MOST, signal });
-      scans = new Map(found.map((scan) => [scan.scan_id, scan]));
+      const page = await api.get("v1/scans", { limit: PAGE, cursor }, signal);
+      if (cursor || !isLoaded) older = page.next;
+      isLoaded = true;
+      for (const scan of page.items) scans.set(scan.scan_id, scan);
       draw();
     } catch (error) {
-      if (!signal.aborted) fill(list, failure(error, load));
+      if (!signal.aborted) fill(list, failure(error, () => load(cursor)));
     }
   }
 
@@ -28,13 +32,22 @@ export function show({ api, feed, session, signal, go }) {
     const isNew = items.some((item) => !scans.has(item.scan_id));
     for (const item of items) scans.set(item.scan_id, item);
     if (isNew) return draw();
-    for (const item of items) rows.get(item.scan_id)?.replaceWith(row(item));
+    for (const item of items) renew(item);
+  }
+
+  function renew(scan) {
+    const old = rows.get(scan.scan_id);
+    if (!old) return;
+    const hadFocus = old.contains(document.activeElement), made = row(scan);
+    old.replaceWith(made);
+    if (hadFocus) made.querySelector("a").focus();
   }
 
   function draw() {
     rows.clear();
     const sorted = [...scans.values()].sort((a, b) => (a.created_at < b.created_at ? 1 : -1));
-    fill(list, sorted.length ? table("Scans", [{ name: "Scan" }, { name: "Status" }, { name: "Length × width × height" }, { name: "Verdict" }, { name: "Device" }, { name: "Created" }], sorted.map(row)) : h("p", { class: "empty" }, "No scans yet. A device that publishes frames makes one, or begin with a file here."));
+    fill(list, sorted.length ? table("Scans", [{ name: "Scan" }, { name: "Status" }, { name: "Length × width × height" }, { name: "Verdict" }, { name: "Device" }, { name: "Created" }], sorted.map(row)) : h("p", { class: "empty" }, "No scans yet. A device that publishes frames makes one, or begin with a file here."),
+      older ? h("div", { class: "more" }, h("button", { type: "button", onclick: () => load(older) }, "Show older ones")) : null);
   }
 
   function row(scan) {
@@ -47,7 +60,7 @@ export function show({ api, feed, session, signal, go }) {
     return made;
   }
 
-  feed.follow("scans", { snapshot: take, event: take }, load, signal);
+  feed.follow("scans", { snapshot: take, event: take }, () => load(), signal);
   load();
   return { title: "Scans", node: h("div", { class: "stack" }, h("div", {}, h("h1", {}, "Scans"), h("p", { class: "muted" }, "Rooms, from the frames of phones, depth cameras and laser scanners, or from a point cloud's file.")), session.may("scans:write") ? newScan({ api, feed, go, signal }) : null, list) };
 }
