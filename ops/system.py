@@ -264,20 +264,22 @@ class System:
         write_connection(self._options.data_dir, connection)
 
     def _environment(self, database_url: str) -> dict[str, str]:
-        """The settings of a role."""
+        """The settings of a role, and of people's own commands."""
+        objects = (self._options.data_dir / "objects").absolute()
+        is_chosen = "objects_url" in self._settings.model_fields_set
         return {
             "WEIR_DATABASE_URL": database_url,
             "WEIR_KAFKA_BOOTSTRAP": self._broker.bootstrap,
             "WEIR_SECRET_KEY": self._secret_key,
             "WEIR_API_HOST": self._options.host,
             "WEIR_API_PORT": str(self._options.port),
+            "WEIR_OBJECTS_URL": self._settings.objects_url if is_chosen else str(objects),
             **self._stripe.environment,
         }
 
     def _defaults(self) -> dict[str, str]:
         """Settings that suit one machine, unless the user has set them."""
-        objects = (self._options.data_dir / "objects").absolute()
-        wanted = {"log_format": "console", "log_level": "WARNING", "objects_url": str(objects)}
+        wanted = {"log_format": "console", "log_level": "WARNING"}
         if self._broker.is_embedded:
             # The embedded broker lets a group wait for half of this before its first member gets partitions.
             wanted["consumer_session_timeout_s"] = "3"
