@@ -32,6 +32,9 @@ AUTH_S: Final = 10.0
 ABORT: Final = "weir.abort"
 """ASGI extension by which our server offers to cut a connection that takes nothing more."""
 
+PUSH: Final = "weir.push"
+"""ASGI extension by which our server sends a whole frame that many share at once, without a task of each having to wake up."""
+
 _FLUSH_S: Final = 3.0
 _STALLED_S: Final = 20.0
 _MAX_ERRORS: Final = 100
@@ -58,7 +61,10 @@ class Connection:
         self._receive = receive
         self._send = send
         self._abort: Callable[[], None] | None = scope.get("extensions", {}).get(ABORT)
-        self._outbox = Outbox(service.limits.queue_bytes, lambda message, ref: message.frame(ref), self._overflowed)
+        push: Callable[[bytes], bool] | None = scope.get("extensions", {}).get(PUSH)
+        self._outbox = Outbox(
+            service.limits.queue_bytes, lambda message, ref: message.frame(ref), self._overflowed, push
+        )
         self._principal: Principal | None = None
         self._credential = ""
         self._subscriptions: dict[str, Subscription] = {}

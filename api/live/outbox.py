@@ -38,6 +38,7 @@ class Outbox:
         limit: characters that may wait.
         encode: how a message looks at this door, given the subscription's id.
         overflowed: called when a frame does not fit.
+        push: sends a frame's bytes without waiting, False if that cannot be done now; None: this door has no such way.
     """
 
     __slots__ = (
@@ -47,16 +48,24 @@ class Outbox:
         "_limit",
         "_overflowed",
         "_pacing",
+        "_push",
         "_sending",
         "_size",
         "_waiting",
         "_writer",
     )
 
-    def __init__(self, limit: int, encode: Callable[[Message, str], str], overflowed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        limit: int,
+        encode: Callable[[Message, str], str],
+        overflowed: Callable[[], None],
+        push: Callable[[bytes], bool] | None = None,
+    ) -> None:
         self._limit = limit
         self._encode = encode
         self._overflowed = overflowed
+        self._push = push
         # Most connections are idle: a list and two empty places cost less than a deque and two events.
         self._frames: list[str] = []
         self._size = 0
@@ -84,7 +93,9 @@ class Outbox:
         self._wake()
 
     def deliver(self, ref: str, message: Message) -> None:
-        """Queue a message of a subscription."""
+        """Send a message of a subscription at once if nothing is before it and the client takes it, else queue it."""
+        if self._push is not None and not self._closed and not self.is_busy and self._push(message.wire(ref)):
+            return
         self.put(self._encode(message, ref))
 
     def has_room(self, chars: int) -> bool:

@@ -5,6 +5,7 @@ Border: pure. A frame's items are JSON text that is rendered once and shared by 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum, StrEnum
 from typing import Final
@@ -23,6 +24,9 @@ _MAX_TOKEN_CHARS: Final = 4_096
 _MAX_FILTER_IDS: Final = 1_000
 _MAX_ID_CHARS: Final = 64
 _MAX_ID: Final = 2**53
+_FINAL_TEXT: Final = 0x81
+_TWO_BYTE_LENGTH, _EIGHT_BYTE_LENGTH = 126, 127
+_MAX_TWO_BYTES: Final = 0xFFFF
 
 
 class CloseCode(IntEnum):
@@ -226,13 +230,14 @@ class Message:
         cursor: where it leaves the subscription, if it moves it.
     """
 
-    __slots__ = ("_frames", "cursor", "op", "tail")
+    __slots__ = ("_frames", "_wires", "cursor", "op", "tail")
 
     def __init__(self, op: str, tail: str, cursor: str | None = None) -> None:
         self.op = op
         self.tail = tail
         self.cursor = cursor
         self._frames: dict[str, str] = {}
+        self._wires: dict[str, bytes] = {}
 
     def frame(self, ref: str) -> str:
         """The frame of INTERFACES §9 for a subscription's id."""
@@ -241,9 +246,26 @@ class Message:
             found = self._frames[ref] = f'{{"op":"{self.op}","id":{ref}{self.tail}}}'
         return found
 
+    def wire(self, ref: str) -> bytes:
+        """The same frame as it travels over a WebSocket: a server's frames are not masked, so all get the same bytes."""
+        found = self._wires.get(ref)
+        if found is None:
+            found = self._wires[ref] = _text_frame(self.frame(ref).encode())
+        return found
+
     def content(self) -> str:
         """The same as JSON object without an id, for doors that have their own way to say what it belongs to."""
         return f'{{"op":"{self.op}"{self.tail}}}'
+
+
+def _text_frame(payload: bytes) -> bytes:
+    """An unmasked text message in one frame (RFC 6455 §5.2)."""
+    size = len(payload)
+    if size < _TWO_BYTE_LENGTH:
+        return bytes((_FINAL_TEXT, size)) + payload
+    if size <= _MAX_TWO_BYTES:
+        return struct.pack(">BBH", _FINAL_TEXT, _TWO_BYTE_LENGTH, size) + payload
+    return struct.pack(">BBQ", _FINAL_TEXT, _EIGHT_BYTE_LENGTH, size) + payload
 
 
 def event(cursor: str, items: Iterable[str]) -> Message:

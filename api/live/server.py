@@ -1,4 +1,4 @@
-"""What the HTTP server itself has to do for live connections: cut one that takes nothing more, and drain before it stops.
+"""What the HTTP server itself has to do for live connections: send shared frames, cut who takes nothing, drain at the end.
 
 Border: uvicorn's classes, extended.
 """
@@ -10,20 +10,29 @@ import socket
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
+from websockets.protocol import State
 
-from api.live.connection import ABORT
+from api.live.connection import ABORT, PUSH
 from api.services import Services
 
 
 class LiveProtocol(WebSocketsSansIOProtocol):
-    """Offers the application to cut the connection: a full socket never takes a close frame."""
+    """Offers the application to send what is framed already, and to cut a connection whose full socket takes no close frame."""
 
     def handle_connect(self, event: Request) -> None:
-        """As before, and the offer."""
+        """As before, and the offers."""
         super().handle_connect(event)
         scope = getattr(self, "scope", None)
         if scope is not None:
-            scope["extensions"][ABORT] = self.transport.abort
+            scope["extensions"] |= {ABORT: self.transport.abort, PUSH: self.push}
+
+    def push(self, frame: bytes) -> bool:
+        """Send a frame at once; False if the client is behind or the connection ends, and the frame has to wait its turn."""
+        is_open = self.conn.state is State.OPEN and not self.close_sent and not self.transport.is_closing()
+        if not is_open or not self.writable.is_set():
+            return False
+        self.transport.write(frame)
+        return True
 
 
 class LiveServer(uvicorn.Server):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from accounts.tokens import AccessTokens
+from core.clock import SystemClock
 from ops.embedded.postgres import EmbeddedPostgres
 from sinks.timescale.migrate import Engine
 from tests.integration.api_scene import api_settings, client, new_tenant, serving
@@ -16,8 +17,6 @@ from tests.integration.people_scene import Person, as_person, new_person, send
 from tests.integration.servers import VAULT, Database, Tenant, fresh_database
 
 pytestmark = pytest.mark.integration
-
-SHORT_S = 4
 
 
 @pytest.fixture(scope="module")
@@ -42,24 +41,26 @@ def person(url: str, tenant: Tenant) -> Person:
     return new_person(url, tenant.api_key, "manager")
 
 
-def short_token(person: Person) -> str:
-    """An access token of the person's session that ends in some seconds."""
+def token_for(person: Person, lifetime_s: int) -> str:
+    """An access token of the person's session that holds for so long."""
     tokens = AccessTokens(VAULT.token_key)
     claims = tokens.read(person.access_token, time.time())
     assert claims is not None
-    return tokens.issue(claims.user_id, claims.session_id, int(time.time()), SHORT_S)
+    return tokens.issue(claims.user_id, claims.session_id, int(time.time()), lifetime_s)
 
 
 def test_an_expired_token_ends_its_connections_and_a_fresh_one_handed_in_keeps_them(
-    database: Database, url: str, tenant: Tenant, person: Person
+    database: Database, url: str, tenant: Tenant, person: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token = short_token(person)
+    token, fresh = token_for(person, 900), token_for(person, 3_600)
     with live_client(url, token) as ends, live_client(url, token) as renews:
         ends.subscribe("alerts")
         renews.subscribe("alerts")
         events = event_stream(url, token, "alerts")
         assert [next(events)["op"] for _ in range(2)] == ["snapshot", "sync"]
-        renews.authenticate(person.access_token)
+        renews.authenticate(fresh)
+        now_ms = SystemClock().now_ms
+        monkeypatch.setattr(SystemClock, "now_ms", lambda _: now_ms() + 1_000_000)
 
         code, reason = ends.closed()
         *_, last = events

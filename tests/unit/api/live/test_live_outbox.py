@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
+
+import pytest
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+from websockets.uri import parse_uri
 
 from api.live import protocol
 from api.live.outbox import Outbox
@@ -123,3 +130,43 @@ def test_who_sends_much_waits_until_half_is_free() -> None:
         await waiting
 
     run(test)
+
+
+def test_an_idle_connection_is_sent_to_at_once_and_one_that_is_behind_gets_everything_in_order() -> None:
+    async def test() -> None:
+        sent: list[bytes] = []
+        takes = True
+
+        def push(frame: bytes) -> bool:
+            if takes:
+                sent.append(frame)
+            return takes
+
+        outbox = Outbox(1_000, lambda message, ref: message.frame(ref), lambda: None, push)
+        outbox.deliver("1", protocol.sync("a"))
+        takes = False
+        outbox.deliver("1", protocol.sync("b"))
+        takes = True
+        # It waits for its turn behind what waits already, although there would be room now.
+        outbox.deliver("1", protocol.sync("c"))
+        first = await outbox.next()
+        outbox.deliver("1", protocol.sync("d"))  # while the first is on its way
+        queued = [first, await outbox.next(), await outbox.next()]
+        assert [json.loads(frame or "")["cursor"] for frame in queued] == ["b", "c", "d"]
+        assert [json.loads(frame[2:])["cursor"] for frame in sent] == ["a"]
+        outbox.close()
+        outbox.deliver("1", protocol.sync("e"))
+        assert len(sent) == 1
+        assert await outbox.next() is None
+
+    run(test)
+
+
+@pytest.mark.parametrize("size", [0, 99, 100, 65_000, 65_509, 65_510, 70_000])
+def test_a_shared_frame_is_what_a_websocket_library_reads(size: int) -> None:
+    message = protocol.event("c", ["9" * size])
+    client = ClientProtocol(parse_uri("ws://127.0.0.1"), state=State.OPEN, max_size=None)
+    client.receive_data(message.wire("7"))
+    [frame] = client.events_received()
+    assert isinstance(frame, Frame)
+    assert (frame.opcode, frame.fin, frame.data) == (Opcode.TEXT, True, message.frame("7").encode())
