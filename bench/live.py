@@ -23,6 +23,7 @@ import psycopg
 from accounts import provisioning
 from accounts.provisioning import DeviceCredentials
 from bench.ingest import PARTITIONS, Servers, _cpu_seconds, create_devices, servers
+from bench.live_ages import listening
 from bench.live_viewers import Seen, connect_all, cut
 from bench.rules import _await_first_commit, _paced_producer, send
 from core.kafka import ensure_topics
@@ -145,7 +146,7 @@ def latency(
     """From producing a reading to its frame at a viewer, and what that costs the API."""
     url, pid = api
     wanted = _wanted(_tenants(run), viewers)
-    with _producing(run, devices, rate, seconds + 60):
+    with _producing(run, devices, rate, seconds + 60), listening(run.admin_url) as ages:
         before = _cpu_seconds(pid)
         began = time.monotonic()
         seen, took, closed = asyncio.run(_watch(url, wanted, seconds))
@@ -160,6 +161,7 @@ def latency(
         "p50_ms": round(p50, 1),
         "p99_ms": round(p99, 1),
         "p99_of_target": round(p99 / 250, 2),
+        **ages.percentiles(),
         "frames_per_s": round(seen.frames / took),
         "readings_fanned_out_per_s": round(seen.readings / took),
         "api_cores": round(cpu / took, 2),
