@@ -184,20 +184,20 @@ class Intake:
         return {tp: stands[tp.partition].next_offset for tp in wanted}
 
     async def log_ends(self) -> LogEnds:
-        """The true end of every partition of the topic as the broker answers now.
+        """The true end of every partition of the topic as the broker answers now."""
+        ends = await self.log_ends_of(self._topic)
+        if ends is None:
+            msg = f"topic {self._topic} is not there; create it (`weir worker` does at its start)"
+            raise Transient(msg)
+        return ends
+
+    async def log_ends_of(self, topic: str) -> LogEnds | None:
+        """The same of any topic of the broker; None if it is not there.
 
         Not `app.consumer.highwaters`: the embedded broker answers that with too little where the last batch has several
         records, which would make silence of what is just being fetched.
         """
-        return await asyncio.to_thread(self._ask_for_ends)
-
-    def _ask_for_ends(self) -> LogEnds:
-        bootstrap = self._settings.kafka_bootstrap
-        topic = kafka.describe(bootstrap, [self._topic]).get(self._topic)
-        if topic is None:
-            msg = f"topic {self._topic} is not there; create it (`weir worker` does at its start)"
-            raise Transient(msg)
-        return LogEnds(topic.identity, topic_ends(bootstrap, self._topic, topic.partitions))
+        return await asyncio.to_thread(_ask_for_ends, self._settings.kafka_bootstrap, topic)
 
     def lags(self, app: faust.App) -> list[dict[str, object]]:
         """Stored position and log end of each partition held, for the heartbeat; the end is the last fetch's own."""
@@ -343,6 +343,11 @@ class Intake:
             **report.shown(),
             duration_ms=round(seconds * 1000, 1),
         )
+
+
+def _ask_for_ends(bootstrap: str, topic: str) -> LogEnds | None:
+    known = kafka.describe(bootstrap, [topic]).get(topic)
+    return None if known is None else LogEnds(known.identity, topic_ends(bootstrap, topic, known.partitions))
 
 
 def _joined(fetched: Sequence[Sequence[Record]]) -> list[list[Record]]:

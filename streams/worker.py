@@ -151,7 +151,7 @@ class Worker:
             asyncio.create_task(RuleWorker(pool, self._clock, self._alerts_topic).run()),
             asyncio.create_task(GrowthTeller(pool, self._clock, self._alerts_topic).run()),
             asyncio.create_task(
-                SilenceWatch(pool, self._clock, self._topic, self._alerts_topic, intakes[0].log_ends).run()
+                SilenceWatch(pool, self._clock, self._topic, self._alerts_topic, intakes[0].log_ends_of).run()
             ),
         ]
         _calm_garbage_collector()

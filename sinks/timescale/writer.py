@@ -171,7 +171,9 @@ class BatchTransaction:
                 await self._require_unmoved()
                 await self.connection.execute("COMMIT")
         except errors.UniqueViolation as exc:
-            raise (NotNew() if self.took_for_new else exc) from exc
+            if self.took_for_new:
+                raise NotNew from exc
+            raise
 
     async def _copy(
         self, statement: str, rows: ReadingColumns, received_ms: int, numbers: NDArray[np.intp] | None = None

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 import structlog
 
 from core.clock import Clock
+from core.kafka import Topic
 from core.leases import Lease, hold
 from core.postgres import Connection, Pool, is_transient
 from processors.rules.amend import Amendment
@@ -38,6 +39,7 @@ class LogEnds:
 
 
 AskForEnds = Callable[[], Awaitable[LogEnds]]
+AskForEndsOf = Callable[[str], Awaitable[LogEnds | None]]
 
 _LEASE = "silence-watch"
 _ROUND_S, _ANSWER_S = 2.0, 10.0
@@ -48,10 +50,10 @@ _Known = Mapping[tuple[int, int], Collection[str]]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Where every partition ended at or after a moment."""
+    """Where every partition of every readings topic ended at or after a moment."""
 
     at_ms: int
-    log: LogEnds
+    logs: Mapping[str, LogEnds]
 
 
 class SilenceWatch:
@@ -62,10 +64,11 @@ class SilenceWatch:
         clock: tells the evaluation time T.
         topic: the broker's name of the readings topic.
         alerts_topic: where episodes are published.
-        log_ends: asks the broker for the end of every partition of the topic; raises or hangs while it is away.
+        log_ends: asks the broker for the end of every partition of a topic, None if that is not there; raises or hangs while
+            the broker is away.
     """
 
-    def __init__(self, pool: Pool, clock: Clock, topic: str, alerts_topic: str, log_ends: AskForEnds) -> None:
+    def __init__(self, pool: Pool, clock: Clock, topic: str, alerts_topic: str, log_ends: AskForEndsOf) -> None:
         self._pool = pool
         self._clock = clock
         self._topic = topic
@@ -97,21 +100,43 @@ class SilenceWatch:
             await asyncio.sleep(_ROUND_S)
 
     async def _look(self) -> Seen | None:
-        now_ms = self._clock.now_ms()
+        now_ms, topics = self._clock.now_ms(), await self._topics()
         try:
-            return Seen(now_ms, await asyncio.wait_for(self._log_ends(), _ANSWER_S))
+            ends = {topic: await asyncio.wait_for(self._log_ends(topic), _ANSWER_S) for topic in sorted(topics)}
         except Exception as exc:  # whatever the client raises, the broker did not answer: nothing is judged
             log.warning("silence.broker_away", error=type(exc).__name__)
             return None
+        # A topic that is gone brings nothing any more, unless it is this worker's own.
+        found = {topic: one for topic, one in ends.items() if one is not None}
+        return Seen(now_ms, found) if self._topic in found else None
+
+    async def _topics(self) -> set[str]:
+        """All that bring readings into this database: workers with several prefixes may share it, and one watches for all."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT DISTINCT topic FROM weir.stream_position WHERE topic LIKE %s", (f"%{Topic.READINGS.value}",)
+            )
+            return {topic for (topic,) in await cursor.fetchall()} | {self._topic}
 
     async def _is_caught_up(self, connection: Connection, seen: Seen) -> bool:
         cursor = await connection.execute(
-            "SELECT partition, next_offset FROM weir.stream_position WHERE topic = %s AND topic_identity = %s",
-            (self._topic, seen.log.identity),
+            "SELECT topic, topic_identity, partition, next_offset FROM weir.stream_position WHERE topic = ANY (%s)",
+            (list(seen.logs),),
         )
-        positions: dict[int, int] = dict(await cursor.fetchall())
-        ends = seen.log.ends
-        return bool(ends) and all(positions.get(partition, -1) >= end for partition, end in ends.items())
+        reached = {(topic, identity, number): offset for topic, identity, number, offset in await cursor.fetchall()}
+        behind = [
+            topic
+            for topic, one in seen.logs.items()
+            # Of its own topic the worker has a position for every partition as soon as it reads it.
+            if (topic == self._topic and not one.ends)
+            or any(
+                reached.get((topic, one.identity, number), -1 if topic == self._topic else 0) < end
+                for number, end in one.ends.items()
+            )
+        ]
+        if behind and behind != [self._topic]:
+            log.warning("silence.waiting", topics=behind, remedy="run the workers that read them, or delete the topics")
+        return not behind
 
     async def _judge(self, connection: Connection, lease: Lease, now_ms: int) -> None:
         await self._book.refresh(connection)

@@ -30,24 +30,27 @@ class Scene:
         self.asked = 0
         self.compared = 0
         self.log: LogEnds | None = None
+        self.other: LogEnds | None = None
 
     def now_ms(self) -> int:
         return round(self.now.timestamp() * 1000)
 
-    async def log_ends(self) -> LogEnds:
+    async def log_ends(self, topic: str) -> LogEnds | None:
+        if topic != TOPIC:
+            return self.other
         self.asked += 1
         if self.log is None:
             msg = "no broker"
             raise ConnectionError(msg)
         return self.log
 
-    def commit(self, identity: str, *offsets: int) -> None:
+    def commit(self, identity: str, *offsets: int, topic: str = TOPIC) -> None:
         for partition, offset in enumerate(offsets):
             self.database.query(
                 "INSERT INTO weir.stream_position (topic, partition, topic_identity, next_offset) VALUES (%s, %s, %s, %s)"
                 " ON CONFLICT (topic, partition) DO UPDATE SET topic_identity = excluded.topic_identity,"
                 " next_offset = excluded.next_offset",
-                TOPIC,
+                topic,
                 partition,
                 identity,
                 offset,
@@ -110,6 +113,8 @@ def test_silence_is_judged_once_everything_is_committed_that_was_there_after_the
 
         # It is back, with another topic than the one that was worked off.
         scene.commit("old", 900, 900)
+        scene.commit("other", 2, topic="second-readings")
+        scene.other = LogEnds("other", {0: 3})
         scene.log = LogEnds("new", {0: 5, 1: 0})
         await scene.two_more("compared")
         # Then all but one record of it.
@@ -117,8 +122,13 @@ def test_silence_is_judged_once_everything_is_committed_that_was_there_after_the
         await scene.two_more("compared")
         assert scene.found() == []
 
-        # The last one was of another sensor: this one is really silent.
+        # All of it, but workers of another prefix have not read theirs.
         scene.commit("new", 5, 0)
+        await scene.two_more("compared")
+        assert scene.found() == []
+
+        # Neither brought a reading of this sensor: it is really silent.
+        scene.commit("other", 3, topic="second-readings")
         await scene.until(lambda: scene.found() != [], "the silence was not found")
         assert scene.found() == [("firing", LAST, LAST + timedelta(minutes=10), None)]
 

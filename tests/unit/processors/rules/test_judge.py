@@ -185,6 +185,15 @@ class TestVersions:
 
         assert fired(judged([RuleVersion(4 * MINUTE, mean)], [1] * 5)) == [("firing", 4, 4, None)]
 
+    def test_a_version_about_silence_that_no_reading_came_under_ends_nothing(self) -> None:
+        silence = rule({"type": "silence", "after": "1h"})
+        between = [RuleVersion(0, self.HOT), RuleVersion(130_000, silence), RuleVersion(150_000, self.HOT)]
+
+        assert fired(judged(between, [9] * 5)) == [("firing", 0, 0, None)]
+        # One that a reading came under does.
+        [first, _] = fired(judged([*between[:2], RuleVersion(200_000, self.HOT)], [9] * 5))
+        assert first == ("resolved", 0, 0, 130_000 / MINUTE)
+
     def test_deleting_resolves_at_that_moment_and_retracts_what_is_pending(self) -> None:
         slow = rule({"type": "threshold", "above": 8, "for": "1h"})
 
