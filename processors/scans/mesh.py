@@ -66,14 +66,16 @@ def build_mesh(scan_map: ScanMap, read: FrameReader, result: ScanResult, picture
         return shell(result)
     thinned = seqs[:: -(-len(seqs) // _MAX_FRAMES)]
     frames = (frame for seq in thinned if isinstance(frame := read(seq), DepthFrame))
-    return _decimated(_extracted(_fused(frames, result, pictures), has_colours=bool(pictures)))
+    mesh = _extracted(_fused(frames, result, pictures), has_colours=bool(pictures))
+    # A few frames of a small image leave no voxel that enough of them saw.
+    return _decimated(mesh) if len(mesh) else shell(result)
 
 
 def shell(result: ScanResult) -> Mesh:
     """Floor, ceiling and walls of the measured polygon, seen from within."""
     corners, height = np.array(result.floor_polygon), result.room_dimensions.height
     if not len(corners) or height is None:
-        return Mesh(np.empty((0, 3), dtype=np.float32), np.empty((0, 3), dtype=np.int32))
+        return _nothing()
     count = len(corners)
     vertices = np.concatenate([np.column_stack([corners, np.full(count, z)]) for z in (0.0, height)])
     floor = _triangulated(corners)
@@ -139,11 +141,18 @@ def _room_from_camera(frame: DepthFrame, result: ScanResult) -> NDArray[np.float
 
 
 def _extracted(grid: Any, *, has_colours: bool) -> Mesh:  # noqa: ANN401
-    found = grid.extract_triangle_mesh(_MIN_WEIGHT)
+    try:
+        found = grid.extract_triangle_mesh(_MIN_WEIGHT)
+    except RuntimeError:  # what Open3D says of a grid without a surface
+        return _nothing()
     if "positions" not in found.vertex or "indices" not in found.triangle:
-        return Mesh(np.empty((0, 3), dtype=np.float32), np.empty((0, 3), dtype=np.int32))
+        return _nothing()
     colours = np.rint(np.clip(found.vertex["colors"].numpy(), 0, 1) * 255).astype(np.uint8) if has_colours else None
     return _in_order(found.vertex["positions"].numpy(), found.triangle["indices"].numpy(), colours)
+
+
+def _nothing() -> Mesh:
+    return Mesh(np.empty((0, 3), dtype=np.float32), np.empty((0, 3), dtype=np.int32))
 
 
 def _decimated(mesh: Mesh) -> Mesh:

@@ -65,7 +65,7 @@ def _walk(notes: list[FrameNote]) -> tuple[list[FrameNote], list[FrameNote]]:
 def _without(everything: VoxelMap, notes: list[FrameNote], read: FrameReader) -> Voxels:
     if not notes:
         return everything.voxels()
-    unwanted = VoxelMap()
+    unwanted = VoxelMap(everything.side)
     for note in notes:
         unwanted.add(*frame_points(_seen(read, note)))
     return everything.without(unwanted)
@@ -87,6 +87,7 @@ def _measured(
     voxels = _without(everything, jumped, read)
     room = _room(voxels, kept, sensor)
     wrong = astray([note.sampled() for note in kept], voxels, room.planes)
+    wrong &= not sensor.is_sparse  # a scanner knows where it stands, and its voxels are too few to vote
     strays, kept = list(compress(kept, wrong)), list(compress(kept, ~wrong))
     if strays:
         voxels = _without(everything, [*jumped, *strays], read)

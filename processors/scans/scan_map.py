@@ -27,7 +27,7 @@ from schemas.scan_frames import DepthFrame, PointsFrame, ScanFrame
 FrameReader: TypeAlias = Callable[[int], ScanFrame]
 """Gives a frame again by its seq; only asked for frames that were added."""
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _LEAST_CONFIDENCE: Final = 1
 _LEAST_POINTS: Final = 50
 # Depth cameras see 20 to 120 degrees across; colour intrinsics on a small depth image give 9.
@@ -88,7 +88,7 @@ class ScanMap:
 
     def __init__(self) -> None:
         self._notes: dict[int, FrameNote] = {}
-        self._maps = {"depth": VoxelMap(), "points": VoxelMap(), "cloud": VoxelMap(CLOUD_UNITS)}
+        self._maps = {"depth": VoxelMap(), "points": VoxelMap(CLOUD_UNITS), "cloud": VoxelMap(CLOUD_UNITS)}
         self.cloud_points = 0
         self.cloud_dropped = 0
 
@@ -143,10 +143,8 @@ class ScanMap:
             raise ValueError(detail)
         scan_map = cls()
         scan_map._notes = {note.seq: note for note in state.notes}
-        sides = {"cloud": CLOUD_UNITS}
         scan_map._maps = {
-            kind: VoxelMap.from_bytes(voxels, sides[kind]) if kind in sides else VoxelMap.from_bytes(voxels)
-            for kind, voxels in state.maps.items()
+            kind: VoxelMap.from_bytes(state.maps[kind], empty.side) for kind, empty in scan_map._maps.items()
         }
         scan_map.cloud_points, scan_map.cloud_dropped = state.cloud_points, state.cloud_dropped
         return scan_map

@@ -73,7 +73,7 @@ class VoxelMap:
     """
 
     def __init__(self, voxel_units: int = _VOXEL_UNITS) -> None:
-        self._side = voxel_units
+        self.side = voxel_units
         self._keys = np.empty(0, dtype=np.int64)
         # Columns: weight, weight · x, weight · y, weight · z within the voxel, count.
         self._sums = np.empty((0, 5), dtype=np.int64)
@@ -96,10 +96,10 @@ class VoxelMap:
 
     def _add(self, points: NDArray[np.float64], distance_m: NDArray[np.float64]) -> None:
         units = np.rint(np.ascontiguousarray(points.T) * _UNITS_PER_M)
-        index = np.floor(units / self._side)
+        index = np.floor(units / self.side)
         columns = np.empty((4, len(points)))
         columns[0] = np.maximum(np.rint(distance_m * 100), 1) ** 2
-        np.multiply(units - index * self._side, columns[0], out=columns[1:])
+        np.multiply(units - index * self.side, columns[0], out=columns[1:])
         x, y, z = index.astype(np.int64) + _AXIS_OFFSET
         self._waiting.append((x << 2 * _AXIS_BITS | y << _AXIS_BITS | z, columns))
         self._waiting_points += len(points)
@@ -109,14 +109,14 @@ class VoxelMap:
         self._merge()
         index = np.stack([self._keys >> shift & _AXIS_MASK for shift in _SHIFTS], axis=1)
         weight = self._sums[:, 0].astype(np.float64)
-        center = ((index - _AXIS_OFFSET) * self._side + self._sums[:, 1:4] / weight[:, None]) / _UNITS_PER_M
+        center = ((index - _AXIS_OFFSET) * self.side + self._sums[:, 1:4] / weight[:, None]) / _UNITS_PER_M
         return Voxels(self._keys, center, weight, self._sums[:, 4].copy())  # sums go on growing in place
 
     def without(self, other: VoxelMap) -> Voxels:
         """Everything but what `other` holds, all of which must have been added here as well."""
         self._merge()
         other._merge()
-        rest = VoxelMap(self._side)
+        rest = VoxelMap(self.side)
         rest._unite(self._keys, self._sums)
         rest._unite(other._keys, -other._sums)
         left = rest._sums[:, 4] > 0
@@ -143,7 +143,7 @@ class VoxelMap:
         keys = np.concatenate([keys for keys, _ in self._waiting])
         columns = np.concatenate([columns for _, columns in self._waiting], axis=1)
         self._waiting, self._waiting_points = [], 0
-        self._unite(*(_summed_densely(keys, columns, self._side) or _summed(keys, _with_count(columns))))
+        self._unite(*(_summed_densely(keys, columns, self.side) or _summed(keys, _with_count(columns))))
 
     def _unite(self, keys: NDArray[np.int64], sums: NDArray[np.int64]) -> None:
         """Add sums of other voxels, each of which is there once."""

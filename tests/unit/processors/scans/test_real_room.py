@@ -14,7 +14,7 @@ from processors.scans.clouds import read_blocks
 from processors.scans.pipeline import ScanMap, measure_scan
 from processors.scans.poses import rotation
 from processors.scans.result import ScanResult, Verdict
-from schemas.scan_frames import ScanFrame
+from schemas.scan_frames import PointsFrame, ScanFrame
 
 RECORDING = Path(__file__).parents[5] / "shared" / "data" / "room_scan1.pcd"
 pytestmark = pytest.mark.skipif(not RECORDING.exists(), reason="no recordings beside the repository")
@@ -82,3 +82,25 @@ def test_lengths_grow_with_the_cloud() -> None:
     for name in LENGTHS:
         expected = getattr(plain().room_dimensions, name) * 1.01
         assert getattr(grown.room_dimensions, name) == pytest.approx(expected, abs=0.005), name
+
+
+def test_sent_as_sweeps_of_the_scanner_it_is_the_same_room() -> None:
+    own = points()
+    frames = [
+        PointsFrame(
+            seq=seq,
+            captured_at=1_760_000_000_000 + 100 * seq,
+            pose=(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0),
+            points=part.astype("<f4").tobytes(),
+            points_encoding="f32",
+        )
+        for seq, part in enumerate(np.array_split(own, 4))
+    ]
+    scan_map = ScanMap()
+    for frame in frames:
+        scan_map.add(frame.seq, frame)
+    result = measure_scan(scan_map, frames.__getitem__)
+    for name in LENGTHS:
+        assert getattr(result.room_dimensions, name) == pytest.approx(
+            getattr(plain().room_dimensions, name), abs=0.03
+        ), name
