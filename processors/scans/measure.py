@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from processors.scans.agreement import wander
-from processors.scans.levels import Level, find_levels, level_rotation, refine_up
+from processors.scans.levels import MIN_HEIGHT_M, Level, find_levels, level_rotation, refine_up
 from processors.scans.plan import DENSE_FLOOD, SPARSE_FLOOD, Edge, Plan, draw_plan
 from processors.scans.result import Verdict
 from processors.scans.voxels import VOXEL_M, Voxels, coarse_normals, normals, regrouped
@@ -40,6 +40,7 @@ _AREA_SHARE: Final = 0.8
 _PERIMETER_SHARE: Final = 1.4
 _OUTSIDE_M: Final = 0.12
 _OUTSIDE_M2: Final = 0.1
+_MOST_OUTSIDE: Final = 0.1
 _WALL_TOP_SIGMA_M: Final = 0.05
 _UP: Final = np.array([0.0, 0.0, 1.0])
 
@@ -153,6 +154,8 @@ def _measured(
     plan = draw_plan(lines, cameras[:, :2], points[flat, :2], flood)
     if plan is not None and ceiling is not None and _goes_on(plan, points[np.abs(points[:, 2] - ceiling.z) < _LEVEL_M]):
         plan = None
+    if plan is not None and _seen_from_outside(plan, cameras):
+        plan = None
     report = _report(plan, floor, ceiling, top, _SPARSE_SUPPORT if sensor.is_sparse else _LEAST_SUPPORT)
     planes = [(_UP, z) for z in (floor.z, top)] + [(np.array([*line.normal, 0.0]), line.rho) for line in lines]
     return replace(
@@ -221,6 +224,14 @@ def _wandered(level: Level, visits: Sequence[NDArray[np.float64]]) -> Level:
     return replace(level, sigma=math.hypot(level.sigma, _WANDER_SHARE * wander(visits, _UP, level.z)))
 
 
+def _seen_from_outside(plan: Plan, cameras: NDArray[np.float64]) -> bool:
+    """Whether people walked where the plan has no room: it is a part of one, or two scans came under one name."""
+    if not len(cameras):
+        return False
+    outside = ~shapely.contains_xy(shapely.Polygon(plan.corners).buffer(_OUTSIDE_M), cameras[:, 0], cameras[:, 1])
+    return float(outside.mean()) > _MOST_OUTSIDE
+
+
 def _goes_on(plan: Plan, ceiling: NDArray[np.float64]) -> bool:
     """Whether ceiling was seen outside of the plan: doors do not show it, so a part of the room must be missing."""
     outside = shapely.distance(Polygon(plan.corners), shapely.points(ceiling[:, :2])) > _OUTSIDE_M
@@ -240,8 +251,10 @@ def _band(points: NDArray[np.float64], top: float, *, is_ceiling: bool) -> NDArr
 
 def _report(plan: Plan | None, floor: Level, ceiling: Level | None, top: float, least: float) -> RoomMeasurement:
     sigma_z = _WALL_TOP_SIGMA_M if ceiling is None else math.hypot(floor.sigma, ceiling.sigma)
-    height = Quantity(top - floor.z, sigma_z)
+    plausible = top - floor.z > MIN_HEIGHT_M
+    height = Quantity(top - floor.z, sigma_z) if plausible else Quantity()
     missing = [] if ceiling is not None else ["ceiling"]
+    plan = plan if plausible else None
     if plan is None or plan.min_support < least:
         weak = [] if plan is None else [n for n, edge in enumerate(plan.edges) if edge.support < least]
         missing += [f"wall {n}" for n in weak] if plan is not None else ["walls"]

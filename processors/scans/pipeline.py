@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from itertools import compress
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from processors.scans import mistakes
 from processors.scans.agreement import astray
 from processors.scans.measure import DEPTH_CAMERA, SCANNER, RoomMeasurement, Sensor, clean, measure_room
 from processors.scans.motion import consistent_walk
@@ -36,6 +38,7 @@ __all__ = ["FrameReader", "FrameVerdict", "ScanMap", "measure_scan"]
 # A preview looks for openings in so many frames at most, evenly spread: what shows a door shows it in many.
 _PREVIEW_FRAMES = 12
 _UP = np.array([0.0, 0.0, 1.0])
+_Y_UP = np.array([0.0, 1.0, 0.0])
 
 
 def measure_scan(scan_map: ScanMap, read: FrameReader, *, ended: bool = True) -> ScanResult:
@@ -49,9 +52,15 @@ def measure_scan(scan_map: ScanMap, read: FrameReader, *, ended: bool = True) ->
     rejected = {note.seq: note.reason for note in scan_map.notes if note.reason is not None}
     kind = scan_map.measured_kind()
     notes = [note for note in scan_map.notes if note.kind == kind and note.reason is None]
-    if not notes and not scan_map.cloud_points:
-        return document(RoomMeasurement(missing_parts=("everything",)), rejected=rejected)
-    return _measured(kind, scan_map.map_of(kind), notes, read, rejected, ended=ended)
+    found = mistakes.of_frames(scan_map.notes)
+    if kind == "cloud":
+        centers = scan_map.map_of(kind).voxels().center
+        found += mistakes.of_cloud(np.median(centers, axis=0), centers) if len(centers) else []
+    if mistakes.FATAL & set(found) or not (notes or scan_map.cloud_points):
+        nothing = RoomMeasurement(missing_parts=("everything",))
+        return document(nothing, rejected=rejected, accepted=len(notes), warnings=found)
+    result = _measured(kind, scan_map.map_of(kind), notes, read, rejected, ended=ended)
+    return msgspec.structs.replace(result, warnings=tuple(found))
 
 
 def _walk(notes: list[FrameNote]) -> tuple[list[FrameNote], list[FrameNote]]:
@@ -114,7 +123,7 @@ def _up(notes: list[FrameNote]) -> NDArray[np.float64]:
     """Against the mean of what the frames say of gravity; z where they say nothing."""
     down = [note.gravity for note in notes if note.gravity is not None]
     if not down:
-        return _UP
+        return _Y_UP if mistakes.is_y_up(notes) else _UP
     mean: NDArray[np.float64] = -np.array(down).mean(axis=0)
     length = float(np.linalg.norm(mean))
     return mean / length if length > 0.5 else _UP  # noqa: PLR2004 - frames that contradict each other say nothing

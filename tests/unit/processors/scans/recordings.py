@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import cache
 
-from ops.simulator.rooms.camera import DepthFrame as Seen
+from bench.scans import wire_frame
 from ops.simulator.rooms.camera import Imperfection, walk
 from ops.simulator.rooms.shapes import Room, Shape, make_room
 from processors.scans.pipeline import ScanMap, measure_scan
@@ -27,25 +27,6 @@ def record(
     """A quick scan of a room."""
     seen = walk(room, seed, frames=frames, imperfection=imperfection, shrink=2)
     return [wire_frame(number, one) for number, one in enumerate(seen)]
-
-
-def wire_frame(seq: int, seen: Seen) -> DepthFrame:
-    """As a device sends it, uncompressed."""
-    camera = seen.camera
-    x, y, z, qx, qy, qz, qw = (float(number) for number in seen.pose)
-    return DepthFrame(
-        seq=seq,
-        captured_at=seen.captured_at_ms,
-        width=camera.width,
-        height=camera.height,
-        fx=camera.focal_px,
-        fy=camera.focal_px,
-        cx=(camera.width - 1) / 2,
-        cy=(camera.height - 1) / 2,
-        pose=(x, y, z, qx, qy, qz, qw),
-        depth=seen.depth_mm.astype("<u2").tobytes(),
-        depth_encoding="raw16",
-    )
 
 
 def reader(frames: Iterable[ScanFrame]) -> Callable[[int], ScanFrame]:

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bench.scans import add, fuse, truth_of
-from ops.simulator.rooms.camera import DepthFrame, Imperfection, walk
+from ops.simulator.rooms.camera import DepthFrame, walk
 from ops.simulator.rooms.shapes import Room, Shape, make_room
 from processors.scans.measure import RoomMeasurement, measure_room
 from processors.scans.poses import quaternion, rotation
@@ -104,38 +104,3 @@ def test_lengths_grow_with_the_world() -> None:
     plain, other = measured(list(frames)), measured(grown)
     for name in LENGTHS:
         assert getattr(other, name).value == pytest.approx(getattr(plain, name).value * 1.01, abs=0.005), name
-
-
-def test_one_wrong_pose_in_twenty_does_no_harm() -> None:
-    room = make_room(Shape.BOX, SEED)
-    frames = list(walk(room, SEED, frames=96, imperfection=Imperfection(wrong_poses=0.05), shrink=2))
-    found, truth = measured(frames), truth_of(room)
-    assert found.verdict is not Verdict.INCOMPLETE
-    for name in LENGTHS:
-        assert getattr(found, name).value == pytest.approx(truth[name], abs=0.02), name
-
-
-def test_half_a_room_is_incomplete_and_has_no_area() -> None:
-    _, frames = frames_of(Shape.BOX)
-    eastern = [frame for frame in frames if rotation(frame.pose[3:])[0, 2] > 0]
-    found = measured(eastern)
-    assert found.verdict is Verdict.INCOMPLETE
-    assert found.area.value is None
-    assert found.missing_parts
-
-
-def test_without_a_ceiling_the_height_is_an_estimate_that_says_so() -> None:
-    room = make_room(Shape.BOX, SEED, has_ceiling=False)
-    found = measured(list(walk(room, SEED, frames=96, shrink=2)))
-    assert found.verdict is not Verdict.GOOD
-    assert "ceiling" in found.missing_parts
-    assert found.height.value == pytest.approx(room.height, abs=0.1)
-    assert found.height.sigma == 0.05
-
-
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_hardly_any_frames_are_incomplete_and_no_error(count: int) -> None:
-    _, frames = frames_of(Shape.BOX)
-    found = measured(list(frames[:count])) if count else measure_room(VoxelMap().voxels(), np.empty((0, 3)), UP)
-    assert found.verdict is Verdict.INCOMPLETE
-    assert found.missing_parts
