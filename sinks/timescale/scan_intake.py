@@ -283,9 +283,7 @@ def _growth(added: Sequence[StoredFrame], scan_nos: Sequence[int]) -> tuple[list
 
 async def settle(connection: Connection, scan_nos: Iterable[int]) -> dict[int, str]:
     """Decide how scans go on whose records changed: more is waited for, or the whole is processed. Their new status."""
-    return {number: await _settle_one(connection, number) for number in scan_nos}
-
-
-async def _settle_one(connection: Connection, scan_no: int) -> str:
-    row = await (await connection.execute("SELECT weir.settle_scan(%s)", (scan_no,))).fetchone()
-    return "" if row is None else str(row[0])
+    cursor = await connection.execute(
+        "SELECT n, weir.settle_scan(n) FROM unnest(%s::bigint[]) AS n", (sorted(scan_nos),)
+    )
+    return {number: str(status) for number, status in await cursor.fetchall()}

@@ -13,6 +13,7 @@ from psycopg import errors
 
 from core.postgres import Connection, DatabaseRole, Pool, open_pool, tenant_transaction
 from sinks.timescale import scans
+from sinks.timescale.migrate import Engine
 from sinks.timescale.scans import Export, FrameVerdict, Scan
 from tests.integration.servers import Database, Tenant, create_tenant
 
@@ -209,3 +210,11 @@ def test_another_tenants_scan_and_device_are_not_there(database: Database) -> No
                     connection.execute(query)
 
     run_scene(database, act)
+
+
+def test_on_timescaledb_the_frame_index_is_a_hypertable(database: Database) -> None:
+    if database.engine is Engine.TIMESCALE:
+        query = "SELECT hypertable_name FROM timescaledb_information.hypertables WHERE hypertable_name = 'scan_frame'"
+        assert database.query(query) == [("scan_frame",)]
+    else:
+        assert database.query("SELECT relkind::text FROM pg_class WHERE relname = 'scan_frame'") == [("r",)]
