@@ -121,7 +121,7 @@ def _batch(topic: str, devices: list[DeviceCredentials], first: int, start_ms: i
     records = []
     for number in range(first, first + _BATCH):
         device = devices[number % len(devices)]
-        value = encode_record([("air", start_ms + number // len(devices) * 1000, 4.0, 0)])
+        value = encode_record([("air", start_ms + number // len(devices) * 100, 4.0, 0)])
         key = device.device_id.encode()
         headers = [(HEADER_DEVICE, key), (HEADER_SIGNATURE, sign(device.secret, key, value).encode())]
         records.append(_Record(number, key, value, headers))
@@ -140,7 +140,8 @@ async def _share(url: str, tenants: int, batches: int) -> dict[str, object]:
             pool=pool, catalog=catalog, partitions=PartitionKeeper(pool), throttle=Throttle(1000, 100, 1000),
             clock=SystemClock(), dead_letter_topic="bench-dead", max_sensors_per_device=10, effects=(timed,),
         )  # fmt: skip
-        start_ms = int(time.time() * 1000) // 3_600_000 * 3_600_000
+        # Ten readings a second and sensor: all of them lie before now.
+        start_ms = int(time.time() * 1000) - 3_600_000
         made = [_batch(topic, devices, n * _BATCH, start_ms) for n in range(batches + _WARM)]
         for batch in made[:_WARM]:
             await pipeline.process(batch)
