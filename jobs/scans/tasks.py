@@ -161,9 +161,11 @@ async def _store(resources: Resources, settings: Settings, scan: Scan, done: Doc
     exports = [Export(**export) for export in done["exports"]]
     async with resources.pool.connection() as connection, connection.transaction():
         before = await _object_keys(connection, scan.scan_no)
-        await connection.execute("SELECT FROM weir.scan WHERE scan_no = %s FOR NO KEY UPDATE", (scan.scan_no,))
+        query = "SELECT status FROM weir.scan WHERE scan_no = %s FOR NO KEY UPDATE"
+        row = await (await connection.execute(query, (scan.scan_no,))).fetchone()
         await _tell_of_files(connection, scan.scan_no, done.get("file_errors", {}))
-        if not is_provisional:  # files of the result before, or of a preview, say nothing of this one
+        # Files of the result before, or of a preview, say nothing of this one; of a cancelled scan they are the last.
+        if not is_provisional and row is not None and row[0] in _ENDED | _OPEN:
             await connection.execute("DELETE FROM weir.scan_export WHERE scan_no = %s", (scan.scan_no,))
         is_kept = await store.store_result(
             connection,
