@@ -29,6 +29,7 @@ THINGS = {
     "data-quality": "readings",
     "devices": "devices",
     "jobs": "jobs",
+    "notifications": "alerts",
     "organization": "organization",
     "rules": "rules",
     "scans": "scans",
