@@ -20,6 +20,7 @@ WRITABLE = {
     "weir.device": {"UPDATE"},
     "weir.invitation": {"INSERT", "UPDATE"},
     "weir.scan": {"UPDATE"},
+    "weir.scan_upload": {"DELETE"},
     "weir.sensor": {"UPDATE"},
     "weir.tenant": {"UPDATE"},
 }
