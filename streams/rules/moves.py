@@ -88,7 +88,6 @@ async def _by_sensor(connection: Connection, work_ids: list[int]) -> Mapping[int
 
 async def _tenants_of(connection: Connection, work_ids: list[int]) -> list[str]:
     cursor = await connection.execute(
-        "SELECT DISTINCT tenant_id FROM weir.place_work JOIN weir.sensor USING (sensor_no) WHERE work_id = ANY (%s)",
-        (work_ids,),
+        "SELECT DISTINCT tenant_id FROM weir.place_work WHERE work_id = ANY (%s)", (work_ids,)
     )
     return [tenant_id for (tenant_id,) in await cursor.fetchall()]
