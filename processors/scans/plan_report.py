@@ -75,8 +75,6 @@ def _dimensions(pdf: FPDF, result: ScanResult) -> None:
         value, sigma = getattr(result.room_dimensions, name), getattr(result.uncertainty, name)
         shown = ("not measured", "") if value is None else (f"{value} {unit}", f"{sigma} {unit}")
         rows.append((name.capitalize(), *shown))
-    if result.ceiling.kind in {"sloped", "stepped"}:
-        rows.append((f"Ceiling ({result.ceiling.kind})", f"{result.ceiling.lowest} to {result.ceiling.highest} m", ""))
     _table(pdf, rows, (55, 50, 50))
 
 

@@ -14,6 +14,7 @@ from processors.scans.objects import ObjectBox
 from processors.scans.openings import Opening
 from processors.scans.result import (
     DIMENSIONS,
+    Ceiling,
     FoundObject,
     FoundOpening,
     FoundWall,
@@ -68,8 +69,15 @@ def document(
             sorted((_opening(one, first, len(walls)) for one in openings), key=lambda o: (o.wall, o.offset))
         ),
         objects=tuple(_object(placement, room, box) for box in objects),
+        ceiling=Ceiling(kind=_ceiling(room)),
         placement=placement,
     )
+
+
+def _ceiling(room: RoomMeasurement) -> str:
+    if not room.has_ceiling:
+        return "unseen"
+    return "uneven" if room.height.value is None else "level"
 
 
 def _placement(room: RoomMeasurement) -> tuple[Placement, int]:

@@ -31,9 +31,6 @@ class Mistake(StrEnum):
     INVERSE_POSE = "inverse_pose"
     Y_UP_WORLD = "y_up_world"
     COLOUR_INTRINSICS = "colour_intrinsics_on_depth"
-    SCALE_UNKNOWN = "scale_is_implausible"
-    MIRROR = "mirror_or_glass_wall"
-    RECOGNIZER_DISAGREES = "recognizer_disagrees"
 
 
 class Values(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,11 +89,9 @@ class FoundObject(msgspec.Struct, frozen=True, kw_only=True, rename={"label": "c
 
 
 class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
-    """The ceiling above the floor: `flat`, `sloped`, `stepped`, or `unseen`; heights where it is lowest and highest."""
+    """The ceiling: `level`, `uneven` (it slopes or steps, so that there is no one height), or `unseen`."""
 
     kind: str = "unseen"
-    lowest: float | None = None
-    highest: float | None = None
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,7 +38,7 @@ class Scene:
         room = self._room
         yield _flat(room, 0.0, origin, rays)
         if room.has_ceiling:
-            yield _flat(room, room.height, origin, rays)
+            yield _flat(room, room.height, origin, rays, room.slope)
         for number in range(len(room.corners)):
             yield _wall(room, number, origin, rays)
         for box in room.furniture:
@@ -50,8 +50,10 @@ class Scene:
                 yield _corridor(room, opening, origin, rays)
 
 
-def _flat(room: Room, z: float, origin: NDArray[np.float64], rays: NDArray[np.float64]) -> NDArray[np.float64]:
-    distance = (z - origin[2]) / rays[:, 2]
+def _flat(
+    room: Room, z: float, origin: NDArray[np.float64], rays: NDArray[np.float64], slope: float = 0.0
+) -> NDArray[np.float64]:
+    distance = (z - slope * origin[0] - origin[2]) / (rays[:, 2] + slope * rays[:, 0])
     at = origin[:2] + distance[:, None] * rays[:, :2]
     return np.where(_within(room.corners, at), distance, np.inf)
 

@@ -68,6 +68,7 @@ class Room:
 
     Attributes:
         corners: shape (k, 2), counter-clockwise, without repeating the first.
+        slope: how much lower the ceiling gets per metre of x; `height` is above the origin.
     """
 
     shape: Shape
@@ -77,6 +78,7 @@ class Room:
     furniture: tuple[Box, ...] = ()
     has_ceiling: bool = True
     yaw: float = field(default=0.0)
+    slope: float = 0.0
 
     @property
     def area(self) -> float:

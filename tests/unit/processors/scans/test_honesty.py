@@ -112,6 +112,16 @@ def test_no_ceiling() -> None:
     assert result.uncertainty.height == 0.05
 
 
+def test_a_sloped_ceiling_gives_no_height_rather_than_a_wrong_one() -> None:
+    room = dataclasses.replace(make_room(Shape.BOX, SEED, furniture=0, openings=0), slope=0.15)
+    result = measured(record(room))
+    assert result.verdict is Verdict.INCOMPLETE
+    assert result.room_dimensions.height is None
+    assert result.room_dimensions.volume is None
+    assert "level ceiling" in result.missing_parts or "ceiling" in result.missing_parts
+    assert result.ceiling.kind in {"uneven", "unseen"}
+
+
 def test_a_hall_larger_than_the_sensor_s_reach() -> None:
     room = make_room(Shape.BOX, SEED, furniture=0, openings=0)
     hall = dataclasses.replace(room, corners=room.corners * 3.5, height=6.0)
