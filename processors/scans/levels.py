@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
 _BIN_M: Final = 0.01
@@ -15,6 +16,11 @@ _AROUND_M: Final = 0.06
 # What the voxel grid and the histogram's flanks add, however many voxels there are (78 rooms: 1.1 mm for two levels).
 _GRID_SIGMA_M: Final = 0.0008
 MIN_HEIGHT_M: Final = 1.8
+_LEVEL_M: Final = 0.12
+_CELL_M: Final = 0.08
+_LEAST_COVERED: Final = 0.6
+# Six centimetres over six metres.
+_LEVEL_SLOPE: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +85,29 @@ def _fit(peak: float, heights: NDArray[np.float64], weight: NDArray[np.float64])
     spread = float(np.sqrt(np.average((heights[near] - z) ** 2, weights=weight[near])))
     sigma = math.hypot(spread / math.sqrt(max(int(near.sum()) / 20, 1)), _GRID_SIGMA_M)
     return Level(z, sigma, int(near.sum()))
+
+
+def is_level(points: NDArray[np.float64], corners: NDArray[np.float64], floor_z: float, ceiling_z: float) -> bool:
+    """Whether the ceiling covers the plan at one height, parallel to the floor: no step, no ridge, no slope.
+
+    Args:
+        points: shape (n, 3), levelled centres of voxels.
+        corners: of the plan, shape (k, 2).
+        floor_z: height of the floor.
+        ceiling_z: height of the ceiling.
+    """
+    shape = shapely.Polygon(corners)
+    inside = points[shapely.contains_xy(shape, points[:, 0], points[:, 1])]
+    floor, ceiling = (inside[np.abs(inside[:, 2] - z) < _LEVEL_M] for z in (floor_z, ceiling_z))
+    cells = len(np.unique(np.floor(ceiling[:, :2] / _CELL_M).astype(np.int64), axis=0))
+    tilt = float(np.linalg.norm(_slope(ceiling) - _slope(floor)))
+    return bool(cells * _CELL_M**2 > _LEAST_COVERED * shape.area) and tilt < _LEVEL_SLOPE
+
+
+def _slope(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Metres of height per metre along x and y; shape (2,)."""
+    if not len(points):
+        return np.zeros(2)
+    centred = points - points.mean(axis=0)
+    found: NDArray[np.float64] = np.linalg.lstsq(centred[:, :2], centred[:, 2], rcond=None)[0]
+    return found

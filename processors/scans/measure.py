@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shapely.geometry import Polygon
 
 from processors.scans.agreement import wander
-from processors.scans.levels import MIN_HEIGHT_M, Level, find_levels, level_rotation, refine_up
+from processors.scans.levels import MIN_HEIGHT_M, Level, find_levels, is_level, level_rotation, refine_up
 from processors.scans.plan import DENSE_FLOOD, SPARSE_FLOOD, Edge, Plan, draw_plan
 from processors.scans.result import Verdict
 from processors.scans.voxels import VOXEL_M, Voxels, coarse_normals, normals, regrouped
@@ -41,7 +41,6 @@ _PERIMETER_SHARE: Final = 1.4
 _OUTSIDE_M: Final = 0.12
 _OUTSIDE_M2: Final = 0.1
 _MOST_OUTSIDE: Final = 0.1
-_LEAST_COVERED: Final = 0.6
 _WALL_TOP_SIGMA_M: Final = 0.05
 _UP: Final = np.array([0.0, 0.0, 1.0])
 
@@ -157,7 +156,7 @@ def _measured(
         plan = None
     if plan is not None and _seen_from_outside(plan, cameras):
         plan = None
-    is_flat = plan is None or ceiling is None or sensor.is_sparse or _covers(plan, points, ceiling.z)
+    is_flat = plan is None or ceiling is None or sensor.is_sparse or is_level(points, plan.corners, floor.z, ceiling.z)
     report = _report(plan, floor, ceiling, top, _SPARSE_SUPPORT if sensor.is_sparse else _LEAST_SUPPORT)
     if not is_flat:
         report = _without_height(report)
@@ -226,15 +225,6 @@ def _along_walls(voxels: Voxels, up: NDArray[np.float64], phase: float) -> tuple
 
 def _wandered(level: Level, visits: Sequence[NDArray[np.float64]]) -> Level:
     return replace(level, sigma=math.hypot(level.sigma, _WANDER_SHARE * wander(visits, _UP, level.z)))
-
-
-def _covers(plan: Plan, points: NDArray[np.float64], z: float) -> bool:
-    """Whether the ceiling is one level over the whole plan, and not one step or the ridge of a slope."""
-    cell = 2 * VOXEL_M
-    here = points[np.abs(points[:, 2] - z) < _LEVEL_M, :2]
-    inside = here[shapely.contains_xy(shapely.Polygon(plan.corners), here[:, 0], here[:, 1])]
-    cells = len(np.unique(np.floor(inside / cell).astype(np.int64), axis=0))
-    return bool(cells * cell**2 > _LEAST_COVERED * shapely.Polygon(plan.corners).area)
 
 
 def _without_height(report: RoomMeasurement) -> RoomMeasurement:
