@@ -41,6 +41,8 @@ _PERIMETER_SHARE: Final = 1.4
 _OUTSIDE_M: Final = 0.12
 _OUTSIDE_M2: Final = 0.1
 _MOST_OUTSIDE: Final = 0.1
+# A wall of four metres that turns by half a degree changes a rectangle's area by about as much.
+_RIVAL_AREA: Final = 1.01
 _WALL_TOP_SIGMA_M: Final = 0.05
 _UP: Final = np.array([0.0, 0.0, 1.0])
 
@@ -307,7 +309,25 @@ def _sides(plan: Plan) -> tuple[Quantity, Quantity]:
     sides = [(float(np.linalg.norm(box[n + 1] - box[n])), (box[n + 1] - box[n])) for n in (0, 1)]
     found = [Quantity(size, _extent_sigma(plan, vector / size)) for size, vector in sides]
     long, short = sorted(found, key=lambda side: -(side.value or 0.0))
-    return long, short
+    others = _rival_sides(plan.corners, sides[0][0] * sides[1][0])
+    return _widened(long, [one for one, _ in others]), _widened(short, [other for _, other in others])
+
+
+def _widened(side: Quantity, rivals: Sequence[float]) -> Quantity:
+    """Which of two rectangles is the smallest may hang on a millimetre: then a side is no surer than they agree."""
+    value = side.value or 0.0
+    return replace(side, sigma=max([side.sigma or 0.0, *(abs(rival - value) for rival in rivals)]))
+
+
+def _rival_sides(corners: NDArray[np.float64], smallest: float) -> list[tuple[float, float]]:
+    """Longer and shorter sides of rectangles around the plan, along any wall, that are hardly larger than the smallest."""
+    rivals = []
+    for first, last in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        along = (last - first) / np.linalg.norm(last - first)
+        one, other = float(np.ptp(corners @ along)), float(np.ptp(corners @ np.array([-along[1], along[0]])))
+        if one * other < _RIVAL_AREA * smallest:
+            rivals.append((max(one, other), min(one, other)))
+    return rivals
 
 
 def _extent_sigma(plan: Plan, direction: NDArray[np.float64]) -> float:
