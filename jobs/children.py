@@ -32,6 +32,7 @@ _KEPT_STDERR: Final = 4_000
 _LENGTH_BYTES: Final = 4
 # Of settings and of the login: children reach no database, no broker and no payment provider.
 _PRIVATE: Final = ("WEIR_", "PG", "STRIPE_")
+_PROC: Final = Path("/proc/self")
 
 
 class ComputationFailed(WeirError):
@@ -116,7 +117,7 @@ class Children:
     async def _take(self, limits: Limits) -> _Child:
         for child in [child for child in self._idle if child.limits == limits]:
             self._idle.remove(child)
-            if child.process.returncode is None and _held_bytes(child.process.pid) != 0:  # a zombie holds nothing
+            if child.process.returncode is None and _is_there(child.process.pid):
                 return child
             await _kill(child)
         return await self._spawn(limits)
@@ -219,6 +220,11 @@ def _held_bytes(pid: int) -> int | None:
     except (OSError, IndexError):
         return None
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _is_there(pid: int) -> bool:
+    """Whether a process lives, also before asyncio has heard of its end; a zombie holds nothing."""
+    return bool(_held_bytes(pid)) or not _PROC.exists()
 
 
 async def _drain(child: _Child) -> None:
