@@ -17,8 +17,10 @@ _AROUND_M: Final = 0.06
 _GRID_SIGMA_M: Final = 0.0008
 MIN_HEIGHT_M: Final = 1.8
 _LEVEL_M: Final = 0.12
-_CELL_M: Final = 0.08
+_CELL_M: Final = 0.2
 _LEAST_COVERED: Final = 0.6
+# Of the cells in which anything so high was seen; the others may be wardrobes that hide the ceiling above them.
+_LEAST_AT_LEVEL: Final = 0.85
 # Six centimetres over six metres.
 _LEVEL_SLOPE: Final = 0.01
 
@@ -99,9 +101,18 @@ def is_level(points: NDArray[np.float64], corners: NDArray[np.float64], floor_z:
     shape = shapely.Polygon(corners)
     inside = points[shapely.contains_xy(shape, points[:, 0], points[:, 1])]
     floor, ceiling = (inside[np.abs(inside[:, 2] - z) < _LEVEL_M] for z in (floor_z, ceiling_z))
-    cells = len(np.unique(np.floor(ceiling[:, :2] / _CELL_M).astype(np.int64), axis=0))
     tilt = float(np.linalg.norm(_slope(ceiling) - _slope(floor)))
-    return bool(cells * _CELL_M**2 > _LEAST_COVERED * shape.area) and tilt < _LEVEL_SLOPE
+    return tilt < _LEVEL_SLOPE and _has_one_height(points, shape.buffer(-_CELL_M), floor_z, ceiling_z)
+
+
+def _has_one_height(points: NDArray[np.float64], shape: shapely.Polygon, floor_z: float, ceiling_z: float) -> bool:
+    """Whether the highest that was seen, cell by cell and away from walls, is the ceiling, nearly everywhere."""
+    high = points[shapely.contains_xy(shape, points[:, 0], points[:, 1]) & (points[:, 2] > floor_z + MIN_HEIGHT_M)]
+    cells, cell = np.unique(np.floor(high[:, :2] / _CELL_M).astype(np.int64), axis=0, return_inverse=True)
+    top = np.full(len(cells), floor_z)
+    np.maximum.at(top, cell.ravel(), high[:, 2])
+    at_level = int((np.abs(top - ceiling_z) < _LEVEL_M).sum())
+    return at_level * _CELL_M**2 >= _LEAST_COVERED * shape.area and at_level >= _LEAST_AT_LEVEL * len(cells)
 
 
 def _slope(points: NDArray[np.float64]) -> NDArray[np.float64]:

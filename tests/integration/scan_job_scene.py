@@ -36,7 +36,7 @@ _EPOCH_MS = 1_700_000_000_000
 
 
 @functools.cache
-def room(frames: int = 60, shrink: int = 4, seed: int = 1) -> tuple[ScanFrame, ...]:
+def room(frames: int = 60, shrink: int = 2, seed: int = 1) -> tuple[ScanFrame, ...]:
     """A box of about 4.56 x 4.22 x 2.76 m, seen in low resolution; the last record is the end."""
     seen: list[ScanFrame] = [
         DepthFrame(
