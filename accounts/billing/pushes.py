@@ -50,8 +50,10 @@ UPDATE weir.usage_push SET state = %(state)s, detail = %(detail)s, next_at = %(n
 WHERE (tenant_id, meter, bucket_start, number) = (%(tenant)s, %(meter)s, %(bucket)s, %(number)s)
 """
 _ANEW: Final = """
-UPDATE weir.usage_push SET number = number + 1, state = 'pending', attempts = 0, next_at = '-infinity', first_sent_at = NULL
+UPDATE weir.usage_push SET number = number + 1, state = 'pending', attempts = 0, next_at = '-infinity', first_sent_at = NULL,
+       acked_quantity = CASE WHEN %(counted)s::bigint <> 0 OR acked_quantity IS NOT NULL THEN %(counted)s::bigint END
 WHERE (tenant_id, meter, bucket_start, number) = (%(tenant)s, %(meter)s, %(bucket)s, %(number)s)
+  AND state IN ('pending', 'sent', 'ambiguous')
 """
 
 
@@ -131,7 +133,7 @@ class Pusher:
         async with self._pool.connection() as connection:
             if (await connection.execute(_SENT, keys)).rowcount == 0:
                 return False  # another worker has it
-        value = push.quantity if self._is_absolute else push.quantity - push.acked
+        value = push.quantity if self._is_total(push) else push.quantity - push.acked
         report = await self._provider.push(Push(push.identifier, push.customer_id, push.meter, value, push.at_s))
         await self._settle(push, report, now)
         return report.outcome in (Outcome.ACCEPTED, Outcome.REJECTED)
@@ -155,13 +157,20 @@ class Pusher:
     async def _settle_by_reading(self, push: OpenPush, now: datetime) -> bool:
         """The identifier may be free again: what the provider counts decides whether it has the push."""
         start_s = int(push.bucket_start.timestamp())
-        counted = await self._provider.totals(push.customer_id, push.meter, start_s, start_s + 3_600, "hour")
-        if counted.get(start_s) == push.quantity:
+        hours = await self._provider.totals(push.customer_id, push.meter, start_s, start_s + 3_600, "hour")
+        counted = hours.get(start_s, 0)
+        # More than was ever told is for people to correct: another gain on top would only charge more.
+        is_too_much = not self._is_total(push) and counted > max(push.quantity, push.acked)
+        if counted == push.quantity or is_too_much:
             await self._settle(push, Report(Outcome.ACCEPTED), now)
             return True
         async with self._pool.connection() as connection:
-            await connection.execute(_ANEW, _keys(push))
+            await connection.execute(_ANEW, _keys(push) | {"counted": counted})
         return False
+
+    def _is_total(self, push: OpenPush) -> bool:
+        """Whether the provider keeps the newest value of an hour; of active sensors always."""
+        return self._is_absolute or push.meter is Meter.ACTIVE_SENSORS
 
 
 def _keys(push: OpenPush) -> dict[str, object]:

@@ -159,6 +159,11 @@ class FakeStripe:
 
     # --- around them ---
 
+    @property
+    def is_metering(self) -> bool:
+        """Whether meter events are being taken in."""
+        return bool(self._metering)
+
     async def metered(self, values: Object, work: Callable[[Object], Object]) -> Object:
         """One call per customer and meter at a time, as Stripe allows."""
         lane = (str(values.get("event_name")), str(dict(values.get("payload", {})).get("stripe_customer_id")))

@@ -179,6 +179,42 @@ def test_after_25_hours_what_stripe_counts_decides_about_a_lost_reply(database: 
     run(database, act, is_absolute=is_absolute)
 
 
+@pytest.mark.parametrize(("counted", "number", "total"), [(12, 2, 12), (6, 3, 7), (3, 3, 7)])
+def test_a_gain_in_doubt_is_measured_from_what_stripe_counts_and_never_added_to_too_much(
+    database: Database, counted: int, number: int, total: int
+) -> None:
+    async def act(scene: Scene) -> None:
+        tenant_id = await scene.subscribe()
+        await scene.use(tenant_id, scene.hour(2), 5)
+        await scene.push()
+        await scene.use(tenant_id, scene.hour(2), 2)
+        scene.stripe.fail(EVENTS, Trouble.LOST_REPLY)
+        await scene.push()
+        # As if there were other events too, or Stripe had dropped some.
+        scene.stripe.fake.store.db.execute("UPDATE meter_event SET value = ? WHERE value = 2", (counted - 5,))
+        scene.advance(timedelta(hours=25))
+        for _ in range(3):
+            await scene.push()
+
+        assert scene.states() == [("acknowledged", number, 7, 0)]
+        assert await scene.at_stripe(tenant_id, scene.hour(2)) == total
+
+    run(database, act, is_absolute=False)
+
+
+@BOTH_MODES
+def test_active_sensors_are_told_as_totals(database: Database, is_absolute: bool) -> None:
+    async def act(scene: Scene) -> None:
+        tenant_id = await scene.subscribe()
+        for gained in (3, 1):
+            await scene.use(tenant_id, scene.hour(2), gained, Meter.ACTIVE_SENSORS)
+            await scene.push()
+
+        assert [event[1] for event in scene.stripe.events()] == [3, 4]
+
+    run(database, act, is_absolute=is_absolute)
+
+
 def test_a_push_that_is_refused_holds_up_no_other_tenant_and_shows(database: Database) -> None:
     async def act(scene: Scene) -> None:
         first, second = await scene.subscribe(), await scene.subscribe()
