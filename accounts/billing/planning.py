@@ -56,10 +56,6 @@ due AS MATERIALIZED (
     WHERE a.subscription_id IS NOT NULL AND (p.quantity IS DISTINCT FROM u.quantity OR p.state = 'pending')
       AND (u.bucket_start >= date_trunc('hour', a.subscribed_at, 'UTC') OR u.changed_at >= a.activated_at)
       AND u.bucket_start < coalesce(a.ended_at, 'infinity')),
-later AS (
-    INSERT INTO weir.usage_touched (tenant_id, meter, bucket_start)
-    SELECT tenant_id, meter, bucket_start FROM due
-    WHERE is_unsettled),
 ready AS (
     SELECT *, is_old OR is_final AS is_closed FROM due WHERE NOT is_unsettled AND bucket_start + interval '1 hour' <= %(now)s),
 adjusted AS (
@@ -78,7 +74,14 @@ planned AS (
     SELECT tenant_id, meter, bucket_start, revision, quantity, 'pending' FROM ready
     WHERE NOT is_closed AND told IS DISTINCT FROM quantity
     ON CONFLICT (tenant_id, meter, bucket_start) DO UPDATE SET number = p.number + 1, revision = EXCLUDED.revision,
-        quantity = EXCLUDED.quantity, state = 'pending', attempts = 0, next_at = '-infinity', first_sent_at = NULL, detail = NULL)
+        quantity = EXCLUDED.quantity, state = 'pending', attempts = 0, next_at = '-infinity', first_sent_at = NULL, detail = NULL
+        WHERE p.state NOT IN ('sent', 'ambiguous') -- since this statement began
+    RETURNING p.tenant_id, p.meter, p.bucket_start),
+later AS (
+    INSERT INTO weir.usage_touched (tenant_id, meter, bucket_start)
+    SELECT tenant_id, meter, bucket_start FROM due WHERE is_unsettled
+    UNION ALL (SELECT tenant_id, meter, bucket_start FROM ready WHERE NOT is_closed AND told IS DISTINCT FROM quantity
+               EXCEPT SELECT tenant_id, meter, bucket_start FROM planned))
 SELECT (SELECT count(*) FROM touched), (SELECT count(*) FROM replanned)
 """
 _NOBODYS: Final = """

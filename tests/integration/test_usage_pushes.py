@@ -215,6 +215,29 @@ def test_active_sensors_are_told_as_totals(database: Database, is_absolute: bool
     run(database, act, is_absolute=is_absolute)
 
 
+def test_a_push_that_is_sent_while_it_is_planned_anew_is_settled_first(database: Database) -> None:
+    async def act(scene: Scene) -> None:
+        tenant_id = await scene.subscribe()
+        await scene.use(tenant_id, scene.hour(2), 5)
+        await plan_pushes(scene.pool, datetime.fromtimestamp(scene.now_ms / 1000, UTC))
+        await scene.use(tenant_id, scene.hour(2), 2)
+        async with scene.pool.connection() as sender:
+            async with sender.transaction():
+                await sender.execute("UPDATE weir.usage_push SET state = 'sent', first_sent_at = now()")
+                planning = asyncio.create_task(scene.push())
+                waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+                while not planning.done() and database.query(waiting) == [(0,)]:  # noqa: ASYNC110 - the database tells nobody
+                    await asyncio.sleep(0.01)
+            await planning
+        for _ in range(2):
+            await scene.push()
+
+        assert [event[1] for event in scene.stripe.events()] == [5, 2]
+        assert scene.states() == [("acknowledged", 2, 7, 0)]
+
+    run(database, act, is_absolute=False)
+
+
 def test_a_push_that_is_refused_holds_up_no_other_tenant_and_shows(database: Database) -> None:
     async def act(scene: Scene) -> None:
         first, second = await scene.subscribe(), await scene.subscribe()
