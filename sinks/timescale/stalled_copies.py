@@ -1,9 +1,10 @@
 """Ends sessions whose client has stopped sending in the middle, so that a frozen worker gives up its partition.
 
-PostgreSQL ends idle transactions and slow statements by its own time limits, but none of them reaches a server process that
-waits for COPY data or for the next statement of a pipeline: a worker frozen there (SIGSTOP, a paused machine) would hold its
-position's row for as long as it is frozen, and nobody else could take the partition over. Only ending the server process
-helps (from PostgreSQL 17 on `transaction_timeout` does so a minute later).
+PostgreSQL ends slow statements by its own time limit, and idle transactions by another, but neither reaches a server process
+that waits for COPY data or for the next statement of a pipeline. After a pipeline not even the idle transaction has an end:
+psycopg's last message, a Flush behind the Sync, switches the limit off. A worker frozen there (SIGSTOP, a paused machine)
+would hold its position's row for as long as it is frozen, and nobody else could take the partition over. Only ending the
+server process helps (from PostgreSQL 17 on `transaction_timeout` does so a minute later).
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from typing import Final
 from core.postgres import Pool
 
 # The COPYs of the batch transaction; a batch's data is complete before its COPY begins, so waiting for more is a stall. Who
-# waits for the client and is active otherwise is in a pipeline, between statements.
+# waits for the client and is active otherwise is in a pipeline, between statements. An idle transaction holds others up once
+# it has written or locked a row (it has an id then); a mere reader's, such as a backup's, is left alone.
 _END_STALLED: Final = """
 WITH stalled AS MATERIALIZED (  -- materialized, or sessions could be ended before the other conditions are looked at
     SELECT pid FROM pg_stat_activity
-    WHERE datname = current_database() AND usename = session_user AND state = 'active' AND wait_event = 'ClientRead'
-      AND (query NOT ILIKE 'COPY %%' OR query LIKE 'COPY weir.%%' OR query LIKE 'COPY pg_temp.%%')
-      AND query_start < clock_timestamp() - make_interval(secs => %s))
+    WHERE datname = current_database() AND usename = session_user AND wait_event = 'ClientRead'
+      AND (state = 'idle in transaction' AND backend_xid IS NOT NULL
+           OR state = 'active'
+              AND (query NOT ILIKE 'COPY %%' OR query LIKE 'COPY weir.%%' OR query LIKE 'COPY pg_temp.%%'))
+      AND state_change < clock_timestamp() - make_interval(secs => %s))
 SELECT pid FROM stalled WHERE pg_terminate_backend(pid)
 """
 

@@ -172,31 +172,40 @@ def test_a_stopped_worker_that_comes_back_after_its_partitions_moved_writes_noth
     recording.assert_recording_is_stored(database)
 
 
-def is_frozen_in_between(database: Database, worker: WorkerProcess, *, copying: bool) -> bool:
-    """Stop the worker; wake it again unless the server waits for a COPY's data, or else for a pipeline's next statement."""
+# Where a batch's session may stand still: the server has no time limit of its own that would end it there.
+# State and statement, which in the last case is the end of the pipeline that begins the batch.
+IN_BETWEEN = {
+    "copy": ("active", "^COPY "),
+    "pipeline": ("active", "^(?!COPY )"),
+    "idle": ("idle in transaction", "FROM weir.sensor_state WHERE sensor_no = ANY"),
+}
+
+
+def is_frozen_in_between(database: Database, worker: WorkerProcess, where: str) -> bool:
+    """Stop the worker; wake it again unless the server waits for its next message just there."""
     query = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'"
-        " AND wait_event = 'ClientRead' AND query LIKE 'COPY %%' = %s"
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event = 'ClientRead' AND state = %s AND query ~ %s"
     )
     worker.signal(signal.SIGSTOP)
     # Twice, for what the worker sent just before it stopped may still be on its way.
-    if all(database.query(query, copying) == [(1,)] for _ in range(2)):
+    if all(database.query(query, *IN_BETWEEN[where]) == [(1,)] for _ in range(2)):
         return True
     worker.signal(signal.SIGCONT)
     return False
 
 
-@pytest.mark.parametrize("copying", [True, False])
+@pytest.mark.parametrize("where", list(IN_BETWEEN))
 def test_a_worker_frozen_between_statements_gives_up_its_partition(
-    database: Database, device: ThirdPartyDevice, new_worker: Callable[..., WorkerProcess], copying: bool
+    database: Database, device: ThirdPartyDevice, new_worker: Callable[..., WorkerProcess], where: str
 ) -> None:
     tenant = asyncio.run(create_tenant(database))
     first = new_worker(WEIR_BATCH_MAX_RECORDS="1", WEIR_WORKER_ID="first")
     rows = list(range(recording.rows().height))
     # Late readings are copied, new ones travel with the other statements.
-    sent = send_recording(device, tenant, rows[::-1] if copying else rows, per_record=2)
+    sent = send_recording(device, tenant, rows[::-1] if where == "copy" else rows, per_record=2)
     wait_until(lambda: committed_records(database) > 10, 60, "the first worker at work")
-    wait_until(lambda: is_frozen_in_between(database, first, copying=copying), 60, "the first worker frozen")
+    wait_until(lambda: is_frozen_in_between(database, first, where), 60, "the first worker frozen")
     assert committed_records(database) < sent
 
     second = new_worker(WEIR_WORKER_ID="second")
