@@ -16,6 +16,7 @@ import faust
 import structlog
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
+from kafka.errors import KafkaError
 
 from core import kafka
 from core.clock import monotonic_s
@@ -347,7 +348,13 @@ class Intake:
 
 def _ask_for_ends(bootstrap: str, topic: str) -> LogEnds | None:
     known = kafka.describe(bootstrap, [topic]).get(topic)
-    return None if known is None else LogEnds(known.identity, topic_ends(bootstrap, topic, known.partitions))
+    if known is None:
+        return None
+    try:
+        return LogEnds(known.identity, topic_ends(bootstrap, topic, known.partitions))
+    except (KafkaError, OSError) as exc:  # it answered a moment ago, and will again
+        msg = f"the ends of {topic} could not be read at {bootstrap}: {type(exc).__name__}"
+        raise Transient(msg) from exc
 
 
 def _joined(fetched: Sequence[Sequence[Record]]) -> list[list[Record]]:
