@@ -17,6 +17,7 @@ import structlog
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 from kafka.errors import KafkaError
+from psycopg.errors import QueryCanceled
 
 from core import kafka
 from core.clock import monotonic_s
@@ -26,6 +27,7 @@ from core.postgres import Pool, is_transient
 from core.settings import Settings
 from schemas.errors import Transient
 from sinks.dead_letters import Record
+from sinks.timescale.statistics import refresh_statistics
 from sinks.timescale.writer import Fenced
 from streams.lanes import Lanes
 from streams.positions import Stand, load_positions, reread_truncated_log
@@ -323,6 +325,8 @@ class Intake:
                 failures += 1
                 self._counters.batch_failures_total += 1
                 log.warning("batch.retried", partition=batch.partition, failures=failures, error=repr(exc)[:200])
+                if isinstance(exc, QueryCanceled):
+                    await refresh_statistics(self._pool)
                 await asyncio.sleep(random.uniform(0.05, min(_MAX_BACKOFF_S, 0.2 * 2**failures)))  # noqa: S311
 
     def _count(self, batch: RecordBatch, report: Report, seconds: float) -> None:
