@@ -37,8 +37,9 @@ from sinks.timescale.catalog import Catalog
 from sinks.timescale.migrate import migrate
 from sinks.timescale.partitions import PartitionKeeper
 from sinks.timescale.writer import BatchTransaction
+from streams.batches import RecordBatch
 from streams.metering import MeterReadings
-from streams.readings import ReadingsPipeline, RecordBatch, Stored
+from streams.readings import ReadingsPipeline, Stored
 
 _SECRET = "bench" * 8
 _STRIPE_KEY = "sk_test_bench"

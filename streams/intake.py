@@ -10,18 +10,16 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import faust
 import structlog
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
-from kafka.errors import KafkaError
 from psycopg.errors import QueryCanceled
 
 from core import kafka
 from core.clock import monotonic_s
-from core.log_ends import topic_ends
 from core.metrics import WorkerCounters
 from core.postgres import Pool, is_transient
 from core.settings import Settings
@@ -29,18 +27,17 @@ from schemas.errors import Transient
 from sinks.dead_letters import Record
 from sinks.timescale.statistics import refresh_statistics
 from sinks.timescale.writer import Fenced
+from streams.batches import Pipeline, RecordBatch, Report, chunk_end, joined
 from streams.lanes import Lanes
+from streams.log_ends import LogEnds, ask_for_ends
 from streams.positions import Stand, load_positions, reread_truncated_log
-from streams.readings import RecordBatch
-from streams.rules.silence import LogEnds
 from streams.stalls import Standing
 from streams.transport import RecordBatchConsumer
 
 log = structlog.get_logger()
 
-# One transaction: at most this many records and value bytes, so that it stays well under a second.
+# One transaction: at most this many records.
 _CHUNK_RECORDS = 10_000
-_CHUNK_BYTES = 2 * 1024 * 1024
 # Fetched and waiting: about two transactions of small records; a record weighs so much beside its value.
 _MOST_WAITING_BYTES = 8 * 1024 * 1024
 _RECORD_BYTES = 400
@@ -49,45 +46,6 @@ _CONCURRENT_PARTITIONS = 2
 _POSITION_RETRY_S = 0.5
 _POSITION_TIMEOUT_S = 5.0
 _MAX_BACKOFF_S = 5.0
-
-
-class Report(Protocol):
-    """What one batch came to; one log line and the worker's counters."""
-
-    @property
-    def records(self) -> int:
-        """How many there were."""
-        ...
-
-    @property
-    def refused(self) -> int:
-        """How many refusals they caused."""
-        ...
-
-    @property
-    def flooding(self) -> Sequence[str]:
-        """Devices whose refusals became a flood."""
-        ...
-
-    def count(self, counters: WorkerCounters) -> None:
-        """Add the rest to the process's counters."""
-        ...
-
-    def shown(self) -> Mapping[str, int]:
-        """The rest for the log line."""
-        ...
-
-
-class Pipeline(Protocol):
-    """Turns a batch into one transaction."""
-
-    async def process(self, batch: RecordBatch) -> Report:
-        """Commit one batch, or raise with nothing written."""
-        ...
-
-    async def stored_offset(self, batch: RecordBatch) -> int | None:
-        """The stored position of the batch's partition; None when the topic has another identity by now."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +158,7 @@ class Intake:
         Not `app.consumer.highwaters`: the embedded broker answers that with too little where the last batch has several
         records, which would make silence of what is just being fetched.
         """
-        return await asyncio.to_thread(_ask_for_ends, self._settings.kafka_bootstrap, topic)
+        return await asyncio.to_thread(ask_for_ends, self._settings.kafka_bootstrap, topic)
 
     def lags(self, app: faust.App) -> list[dict[str, object]]:
         """Stored position and log end of each partition held, for the heartbeat; the end is the last fetch's own."""
@@ -235,7 +193,7 @@ class Intake:
     async def _work_off_fetched(self, partition: int, fetched: Sequence[_Fetched]) -> None:
         """Commit, then acknowledge; a failure ends the process, for Faust would acknowledge and go on."""
         try:
-            for records in _joined([one.event.value for one in fetched]):
+            for records in joined([one.event.value for one in fetched]):
                 await self._work_off(fetched[0].app, partition, records)
             for one in fetched:
                 await one.stream.ack(one.event)
@@ -250,7 +208,7 @@ class Intake:
                 records = [record for record in records if record.offset >= stand.next_offset]
             if not records:
                 return
-            end = _chunk_end(records, self._chunk_records)
+            end = chunk_end(records, self._chunk_records)
             batch = RecordBatch(self._topic, partition, stand.identity, stand.next_offset, records[:end])
             try:
                 await self._commit(app, batch)
@@ -348,35 +306,3 @@ class Intake:
             **report.shown(),
             duration_ms=round(seconds * 1000, 1),
         )
-
-
-def _ask_for_ends(bootstrap: str, topic: str) -> LogEnds | None:
-    known = kafka.describe(bootstrap, [topic]).get(topic)
-    if known is None:
-        return None
-    try:
-        return LogEnds(known.identity, topic_ends(bootstrap, topic, known.partitions))
-    except (KafkaError, OSError) as exc:  # it answered a moment ago, and will again
-        msg = f"the ends of {topic} could not be read at {bootstrap}: {type(exc).__name__}"
-        raise Transient(msg) from exc
-
-
-def _joined(fetched: Sequence[Sequence[Record]]) -> list[list[Record]]:
-    """Fetched batches put together as far as their offsets go up; where they go back, something was fetched again."""
-    joined: list[list[Record]] = []
-    for records in fetched:
-        if joined and records[0].offset > joined[-1][-1].offset:
-            joined[-1].extend(records)
-        else:
-            joined.append(list(records))
-    return joined
-
-
-def _chunk_end(records: Sequence[Record], most: int) -> int:
-    """How many of the records one transaction takes: at least one."""
-    size = 0
-    for number, record in enumerate(records[:most]):
-        size += len(record.value or b"")
-        if size > _CHUNK_BYTES and number:
-            return number
-    return min(len(records), most)

@@ -30,7 +30,7 @@ from sinks.timescale.catalog import Catalog
 from sinks.timescale.scan_intake import IndexChange, KnownScan, ScanClaim
 from sinks.timescale.writer import BatchTransaction, batch_transaction
 from streams.authentication import Trusted, authenticate
-from streams.readings import CatalogChanged, RecordBatch, stored_offset
+from streams.batches import CatalogChanged, RecordBatch, stored_offset
 from streams.scan_arrivals import Arrival, Judged, first_claims, judge
 
 # Puts at once: enough to hide a service's latency, and a frame has at most 1 MiB.

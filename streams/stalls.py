@@ -14,7 +14,7 @@ from typing import NamedTuple
 from core.clock import monotonic_s
 from core.postgres import is_transient
 from schemas.errors import WeirError
-from streams.rules.silence import AskForEnds
+from streams.log_ends import AskForEnds
 
 _LOOKS_PER_LIMIT = 4
 

@@ -9,7 +9,7 @@ meanwhile finds in the transaction that would open an episode that it is no long
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,6 +21,7 @@ from core.leases import Lease, hold
 from core.postgres import Connection, Pool, is_transient
 from processors.rules.amend import Amendment
 from processors.rules.judge import Episode, open_silences
+from streams.log_ends import AskForEndsOf, LogEnds
 from streams.rules import episodes
 from streams.rules.book import ABOUT_SILENCE, BookedRule, RuleBook
 from streams.rules.episodes import Pair
@@ -28,18 +29,6 @@ from streams.rules.judging import HISTORICAL_AFTER_MS, Moment, Touched, rejudge
 from streams.rules.sensors import KnownSensor, load_sensors
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class LogEnds:
-    """Where every partition of a topic ends, and which topic that is: made anew, it begins at 0 under another identity."""
-
-    identity: str
-    ends: Mapping[int, int]
-
-
-AskForEnds = Callable[[], Awaitable[LogEnds]]
-AskForEndsOf = Callable[[str], Awaitable[LogEnds | None]]
 
 _LEASE = "silence-watch"
 _ROUND_S, _ANSWER_S = 2.0, 10.0

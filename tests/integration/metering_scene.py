@@ -17,8 +17,9 @@ from schemas.readings import encode_record
 from sinks.dead_letters import Throttle
 from sinks.timescale.catalog import Catalog
 from sinks.timescale.partitions import PartitionKeeper
+from streams.batches import RecordBatch
 from streams.metering import MeterReadings
-from streams.readings import BatchReport, ReadingsPipeline, RecordBatch
+from streams.readings import BatchReport, ReadingsPipeline
 from tests.integration.publishing import signed_headers
 from tests.integration.servers import VAULT, Database
 from tests.integration.store_scene import at

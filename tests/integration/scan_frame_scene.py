@@ -16,7 +16,7 @@ from core.postgres import DatabaseRole, Pool, open_pool
 from sinks.dead_letters import Throttle
 from sinks.objects import ObjectStore, open_directory
 from sinks.timescale.catalog import Catalog
-from streams.readings import RecordBatch
+from streams.batches import RecordBatch
 from streams.scan_frames import ScanBatchReport, ScanFramesPipeline
 from tests.integration.metering_scene import FetchedRecord
 from tests.integration.publishing import signed_headers

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from core.postgres import Connection, DatabaseRole, open_pool
-from streams.rules.silence import LogEnds, Seen, SilenceWatch
+from streams.log_ends import LogEnds
+from streams.rules.silence import Seen, SilenceWatch
 from tests.integration.alert_scene import add_rule
 from tests.integration.api_scene import add_readings, add_sensor
 from tests.integration.servers import Database, create_tenant

@@ -7,7 +7,7 @@ from kafka.errors import KafkaTimeoutError
 
 from core.kafka import TopicIdentity
 from schemas.errors import Transient
-from streams import intake
+from streams import log_ends
 
 
 @pytest.mark.parametrize("failure", [KafkaTimeoutError("gone"), ConnectionResetError()])
@@ -16,7 +16,7 @@ def test_its_going_away_is_transient(monkeypatch: pytest.MonkeyPatch, failure: E
         raise failure
 
     monkeypatch.setattr("core.kafka.describe", lambda *_: {"readings": TopicIdentity("readings", "id", 4)})
-    monkeypatch.setattr(intake, "topic_ends", fail)
+    monkeypatch.setattr(log_ends, "topic_ends", fail)
 
     with pytest.raises(Transient, match="the ends of readings could not be read at here: "):
-        intake._ask_for_ends("here", "readings")
+        log_ends.ask_for_ends("here", "readings")

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from streams.rules.silence import LogEnds
+from streams.log_ends import LogEnds
 from streams.stalls import Progress, StallWatch, Standing, StreamStalled
 
 IDLE_AT_5 = Standing(committed=5, handed_over=5, position=5, busy=False)
