@@ -32,7 +32,7 @@ from ops.commands.migrate import login_name
 from ops.connection_file import Connection, State, load_state, save_state, write_connection, write_environment
 from ops.console import Console
 from ops.embedded.folder import take_folder
-from ops.embedded.logins import DATABASE, TOOLS, create_database, create_logins, forget_workers, forgive_workers
+from ops.embedded.logins import DATABASE, TOOLS, create_database, create_logins, forgive_workers
 from ops.embedded.ports import pick_port, require_free
 from ops.embedded.postgres import EmbeddedPostgres
 from ops.stripe_part import StripePart
@@ -224,7 +224,7 @@ class System:
             self._console.say(f"schema     {len(report.applied)} migrations applied, now at {report.version}")
         if self._database is not None:
             await asyncio.to_thread(create_logins, self._database.superuser_url, self._state.passwords)
-            await asyncio.to_thread(forget_workers, self._admin_url())
+            await asyncio.to_thread(forgive_workers, self._admin_url())
             save_state(self._options.data_dir, self._state)
 
     async def _bring_tenants(self) -> None:

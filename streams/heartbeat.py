@@ -20,15 +20,20 @@ ON CONFLICT (worker_id) DO UPDATE SET
     ended = false, started_at = EXCLUDED.started_at, beat_at = EXCLUDED.beat_at,
     partitions = EXCLUDED.partitions, metrics = EXCLUDED.metrics
 """
-# Who holds a partition knows how far it goes; what a killed worker said of it before means nothing any more.
+# Who holds a partition knows how far it goes. What another said of it before this one got it, and has not said again since,
+# means nothing any more: it was killed, or will not say it again.
 _TAKEN_OVER = """
 UPDATE weir.worker_heartbeat h SET partitions = (
-    SELECT coalesce(jsonb_agg(p), '[]') FROM jsonb_array_elements(h.partitions) AS p
-    WHERE NOT EXISTS (SELECT FROM jsonb_array_elements(%(partitions)s::jsonb) AS mine
-        WHERE mine -> 'topic' = p -> 'topic' AND mine -> 'partition' = p -> 'partition'))
-WHERE worker_id <> %(worker)s AND partitions <> '[]' AND beat_at < now() - make_interval(secs => %(dead_s)s)
+    SELECT coalesce(jsonb_agg(p), '[]') FROM jsonb_array_elements(h.partitions) AS p WHERE NOT EXISTS (
+        SELECT FROM jsonb_to_recordset(%(partitions)s) AS mine (topic text, partition integer, held_s float8)
+        WHERE to_jsonb(mine.topic) = p -> 'topic' AND to_jsonb(mine.partition) = p -> 'partition'
+          AND h.beat_at < clock_timestamp() - make_interval(secs => mine.held_s)))
+WHERE worker_id <> %(worker)s AND partitions <> '[]' AND EXISTS (
+    SELECT FROM jsonb_array_elements(h.partitions) AS p
+    JOIN jsonb_to_recordset(%(partitions)s) AS mine (topic text, partition integer, held_s float8)
+        ON to_jsonb(mine.topic) = p -> 'topic' AND to_jsonb(mine.partition) = p -> 'partition'
+    WHERE h.beat_at < clock_timestamp() - make_interval(secs => mine.held_s))
 """
-_DEAD_S = 10.0
 _STOPPED = "DELETE FROM weir.worker_heartbeat WHERE worker_id = %(worker)s"
 _FAILED = """
 INSERT INTO weir.worker_heartbeat (worker_id, started_at, beat_at, partitions, metrics, ended, failed_at)
@@ -52,11 +57,16 @@ class Heartbeat:
         self._life = {"worker": worker_id, "started": started_at}
 
     async def beat(self, partitions: Sequence[Mapping[str, object]], metrics: Mapping[str, float]) -> None:
-        """Say what is held and counted now."""
+        """Say what is held and counted now.
+
+        Args:
+            partitions: of each `topic`, `partition`, `identity`, `next_offset`, `end_offset`, and for how long it is `held_s`.
+            metrics: counters and gauges of the process.
+        """
         said = {"partitions": json.dumps(partitions), "metrics": json.dumps(metrics)}
         async with self._pool.connection() as connection:
             await connection.execute(_BEAT, self._life | said)
-            await connection.execute(_TAKEN_OVER, self._life | said | {"dead_s": _DEAD_S})
+            await connection.execute(_TAKEN_OVER, self._life | said)
 
     async def end(self, *, failed: bool) -> None:
         """Say that this life is over."""

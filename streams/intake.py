@@ -170,6 +170,7 @@ class Intake:
                 "identity": stand.identity,
                 "next_offset": stand.next_offset,
                 "end_offset": max(stand.next_offset, app.consumer.highwater(TP(self._topic, number)) or 0),
+                "held_s": round(monotonic_s() - self._assigned_at, 3),
             }
             for number, stand in sorted(self._stands.items())
             if number in assigned

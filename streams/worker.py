@@ -162,15 +162,17 @@ class Worker:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        await self._stop(app, heartbeat, failed=failure is not None)
+        await self._stop(app, heartbeat, intakes, failed=failure is not None)
         if failure is not None:
             log.error("worker.failed", error=repr(failure), exc_info=failure)
         return 0 if failure is None else EXIT_FAILED
 
-    async def _stop(self, app: faust.App, heartbeat: Heartbeat, *, failed: bool) -> None:
+    async def _stop(self, app: faust.App, heartbeat: Heartbeat, intakes: tuple[Intake, ...], *, failed: bool) -> None:
         try:
             if failed:  # at once: nobody should take this worker for ready while it stops
                 await heartbeat.end(failed=True)
+            else:  # however short its life was: what a killed one said of its partitions ends with it
+                await self._beat_once(heartbeat, app, intakes)
             await asyncio.wait_for(app.stop(), _STOP_TIMEOUT_S)
             if not failed:
                 await heartbeat.end(failed=False)
@@ -236,12 +238,15 @@ class Worker:
         """Tell /readyz and /metrics about this worker."""
         while True:
             try:
-                lags = [lag for intake in intakes for lag in intake.lags(app)]
-                await heartbeat.beat(lags, self._counters.as_dict())
+                await self._beat_once(heartbeat, app, intakes)
             except Exception as exc:
                 if not is_transient(exc):
                     raise
             await asyncio.sleep(_HEARTBEAT_S)
+
+    async def _beat_once(self, heartbeat: Heartbeat, app: faust.App, intakes: tuple[Intake, ...]) -> None:
+        lags = [lag for intake in intakes for lag in intake.lags(app)]
+        await heartbeat.beat(lags, self._counters.as_dict())
 
 
 def _calm_garbage_collector() -> None:

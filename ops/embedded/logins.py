@@ -48,13 +48,10 @@ def create_logins(superuser_url: str, passwords: Mapping[str, str]) -> None:
         connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(tools, sql.Literal(verifier.decode())))
 
 
-def forget_workers(owner_url: str) -> None:
-    """Drop the reports of the last run's workers: a fresh one would make the system look ready before it is."""
-    with psycopg.connect(owner_url, autocommit=True) as connection:
-        connection.execute("DELETE FROM weir.worker_heartbeat")
-
-
 def forgive_workers(owner_url: str) -> None:
-    """Note that the workers were ended on purpose; what they held is kept, as it tells how far a lost log went."""
+    """Note that no worker lives, and that none failed: a fresh report would make the system look ready before it is.
+
+    What they held is kept: of those that were killed it tells how far a lost log went.
+    """
     with psycopg.connect(owner_url, autocommit=True, connect_timeout=2) as connection:
         connection.execute("UPDATE weir.worker_heartbeat SET ended = true, failed_at = NULL")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from core.postgres import DatabaseRole, open_pool
+from ops.embedded.logins import forgive_workers
 from streams.heartbeat import Heartbeat
 from streams.positions import load_positions
 from tests.integration.servers import Database
@@ -19,17 +20,31 @@ pytestmark = pytest.mark.integration
 TOPIC = "readings"
 
 
-def claim(partition: int, identity: str, end: int) -> dict[str, Any]:
-    return {"topic": TOPIC, "partition": partition, "identity": identity, "next_offset": 40, "end_offset": end}
+def claim(partition: int, identity: str, end: int, held_s: float = 30.0) -> dict[str, Any]:
+    where = {"topic": TOPIC, "partition": partition, "identity": identity}
+    return {**where, "next_offset": 40, "end_offset": end, "held_s": held_s}
 
 
-def killed(database: Database, *claims: dict[str, Any]) -> None:
-    """A worker beat a minute ago and never again."""
+def killed(database: Database, *claims: dict[str, Any], seconds_ago: int = 60) -> None:
+    """A worker beat so long ago and never again."""
     database.query(
         "INSERT INTO weir.worker_heartbeat (worker_id, started_at, beat_at, partitions, metrics)"
-        " VALUES ('killed', now() - interval '1 h', now() - interval '1 min', %s, '{}')",
+        " VALUES ('killed', now() - interval '1 h', now() - make_interval(secs => %s), %s, '{}')",
+        seconds_ago,
         json.dumps(claims),
     )
+
+
+def live(database: Database, *claims: dict[str, Any]) -> None:
+    """Another worker beats once and stops in order: it has left nothing unread."""
+
+    async def beat() -> None:
+        async with open_pool(database.writer_url, DatabaseRole.WRITER, size=1) as pool:
+            heartbeat = Heartbeat(pool, "living", datetime.now(UTC))
+            await heartbeat.beat(claims, {})
+            await heartbeat.end(failed=False)
+
+    asyncio.run(beat())
 
 
 def replace_log(database: Database) -> None:
@@ -65,15 +80,30 @@ def test_a_worker_that_was_killed_with_an_older_log_says_nothing_of_this_one(dat
 def test_whoever_holds_a_partition_now_speaks_for_it(database: Database) -> None:
     killed(database, claim(0, "old", 45), claim(1, "old", 9))
 
-    async def beat() -> None:
-        async with open_pool(database.writer_url, DatabaseRole.WRITER, size=1) as pool:
-            heartbeat = Heartbeat(pool, "living", datetime.now(UTC))
-            await heartbeat.beat([claim(0, "old", 47)], {})
-            # Stopped in order: it has left nothing unread.
-            await heartbeat.end(failed=False)
-
-    asyncio.run(beat())
+    live(database, claim(0, "old", 47))
     [(left,)] = database.query("SELECT partitions FROM weir.worker_heartbeat")
     assert left == [claim(1, "old", 9)]
     replace_log(database)
     assert alarms(database) == []
+
+
+def test_it_does_from_its_first_beat_on_however_lately_the_other_was_killed(database: Database) -> None:
+    killed(database, claim(0, "old", 45), seconds_ago=3)
+    live(database, claim(0, "old", 47, held_s=1.0))
+    replace_log(database)
+    assert alarms(database) == []
+
+
+def test_who_has_beaten_since_another_got_the_partition_has_it_again(database: Database) -> None:
+    killed(database, claim(0, "old", 45), seconds_ago=3)
+    live(database, claim(0, "old", 43, held_s=20.0))
+    replace_log(database)
+    assert alarms(database) == ["stream_gap", "topic_recreated"]
+
+
+def test_a_system_that_was_killed_whole_tells_what_is_lost_when_it_starts_again(database: Database) -> None:
+    killed(database, claim(0, "old", 45), seconds_ago=3)
+    forgive_workers(database.admin_url)
+    replace_log(database)
+    assert alarms(database) == ["stream_gap", "topic_recreated"]
+    assert database.query("SELECT ended, failed_at FROM weir.worker_heartbeat") == [(True, None)]
