@@ -242,6 +242,14 @@ async def raise_alarm(connection: Connection, kind: str, subject: str, detail: s
     )
 
 
+async def close_alarms(connection: Connection, kind: str, but: Sequence[str]) -> None:
+    """Close the alarms of a kind, but not those of these subjects."""
+    await connection.execute(
+        "UPDATE weir.operator_alarm SET closed_at = now() WHERE kind = %s AND closed_at IS NULL AND subject <> ALL (%s)",
+        (kind, list(but)),
+    )
+
+
 def clean(text: str | None) -> str | None:
     """Text that PostgreSQL and a terminal can hold: no control characters, bounded."""
     if text is None:

@@ -9,7 +9,7 @@ meanwhile finds in the transaction that would open an episode that it is no long
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -25,13 +25,15 @@ from streams.log_ends import AskForEndsOf, LogEnds
 from streams.rules import episodes
 from streams.rules.book import ABOUT_SILENCE, BookedRule, RuleBook
 from streams.rules.episodes import Pair
+from streams.rules.hold_up import HoldUp
 from streams.rules.judging import HISTORICAL_AFTER_MS, Moment, Touched, rejudge
 from streams.rules.sensors import KnownSensor, load_sensors
 
 log = structlog.get_logger()
 
 _LEASE = "silence-watch"
-_ROUND_S, _ANSWER_S = 2.0, 10.0
+_ANSWER_S = 10.0
+_LOOK_AGAIN_ROUNDS = 5
 _SENSORS_AT_ONCE = 1000
 
 _Known = Mapping[tuple[int, int], Collection[str]]
@@ -55,14 +57,28 @@ class SilenceWatch:
         alerts_topic: where episodes are published.
         log_ends: asks the broker for the end of every partition of a topic, None if that is not there; raises or hangs while
             the broker is away.
+        round_s: between two looks.
+        patience_s: how long a topic of other workers may hold judging up before operators are told.
     """
 
-    def __init__(self, pool: Pool, clock: Clock, topic: str, alerts_topic: str, log_ends: AskForEndsOf) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        clock: Clock,
+        topic: str,
+        alerts_topic: str,
+        log_ends: AskForEndsOf,
+        *,
+        round_s: float = 2.0,
+        patience_s: float = 60.0,
+    ) -> None:
         self._pool = pool
         self._clock = clock
         self._topic = topic
         self._alerts_topic = alerts_topic
         self._log_ends = log_ends
+        self._round_s = round_s
+        self._patience_s = patience_s
         self._book = RuleBook(ABOUT_SILENCE)
 
     async def run(self) -> None:
@@ -74,19 +90,25 @@ class SilenceWatch:
                 if not is_transient(exc):
                     raise
                 log.warning("silence.database_away", error=type(exc).__name__)
-            await asyncio.sleep(_ROUND_S)
+            await asyncio.sleep(self._round_s)
 
     async def _watch(self, lease: Lease) -> None:
-        seen: Seen | None = None
+        seen, rounds, hold_up = None, 0, HoldUp(self._topic, self._patience_s)
         while True:
             # A round lies between asking for the ends and comparing, in which what was there is fetched and committed.
             async with self._pool.connection() as connection:
-                if seen is not None and await self._is_caught_up(connection, seen):
-                    await self._judge(connection, lease, seen.at_ms)
-                    seen = None
+                if seen is not None:
+                    behind = await self._behind(connection, seen)
+                    await hold_up.tell(connection, behind)
+                    if not behind:
+                        await self._judge(connection, lease, seen.at_ms)
+                        seen = None
+            rounds = 0 if seen is None else rounds + 1
             if seen is None:
                 seen = await self._look()
-            await asyncio.sleep(_ROUND_S)
+            elif rounds % _LOOK_AGAIN_ROUNDS == 0:
+                seen = await self._look_again(seen, behind)
+            await asyncio.sleep(self._round_s)
 
     async def _look(self) -> Seen | None:
         now_ms, topics = self._clock.now_ms(), await self._topics()
@@ -99,6 +121,19 @@ class SilenceWatch:
         found = {topic: one for topic, one in ends.items() if one is not None}
         return Seen(now_ms, found) if self._topic in found else None
 
+    async def _look_again(self, seen: Seen, behind: Sequence[str]) -> Seen:
+        """The same without logs that are gone: what nobody had read of a topic that was deleted, or made anew, never comes."""
+        try:
+            ends = {topic: await asyncio.wait_for(self._log_ends(topic), _ANSWER_S) for topic in behind}
+        except Exception as exc:  # as above
+            log.warning("silence.broker_away", error=type(exc).__name__)
+            return seen
+        logs = {
+            topic: one for topic, one in seen.logs.items() if topic == self._topic or ends.get(topic, one) is not None
+        }
+        anew = {topic: one for topic, one in ends.items() if one is not None and one.identity != logs[topic].identity}
+        return Seen(seen.at_ms, logs | anew)
+
     async def _topics(self) -> set[str]:
         """All that bring readings into this database: workers with several prefixes may share it, and one watches for all."""
         async with self._pool.connection() as connection:
@@ -107,13 +142,14 @@ class SilenceWatch:
             )
             return {topic for (topic,) in await cursor.fetchall()} | {self._topic}
 
-    async def _is_caught_up(self, connection: Connection, seen: Seen) -> bool:
+    async def _behind(self, connection: Connection, seen: Seen) -> list[str]:
+        """Topics of which something that was there is not committed yet."""
         cursor = await connection.execute(
             "SELECT topic, topic_identity, partition, next_offset FROM weir.stream_position WHERE topic = ANY (%s)",
             (list(seen.logs),),
         )
         reached = {(topic, identity, number): offset for topic, identity, number, offset in await cursor.fetchall()}
-        behind = [
+        return [
             topic
             for topic, one in seen.logs.items()
             # Of its own topic the worker has a position for every partition as soon as it reads it.
@@ -123,9 +159,6 @@ class SilenceWatch:
                 for number, end in one.ends.items()
             )
         ]
-        if behind and behind != [self._topic]:
-            log.warning("silence.waiting", topics=behind, remedy="run the workers that read them, or delete the topics")
-        return not behind
 
     async def _judge(self, connection: Connection, lease: Lease, now_ms: int) -> None:
         await self._book.refresh(connection)

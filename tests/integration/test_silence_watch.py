@@ -78,17 +78,17 @@ class CountingWatch(SilenceWatch):
 
     scene: Scene
 
-    async def _is_caught_up(self, connection: Connection, seen: Seen) -> bool:
-        caught_up = await super()._is_caught_up(connection, seen)
+    async def _behind(self, connection: Connection, seen: Seen) -> list[str]:
+        behind = await super()._behind(connection, seen)
         self.scene.compared += 1
-        return caught_up
+        return behind
 
 
 def watching(database: Database, story: Callable[[Scene], Awaitable[None]]) -> None:
     async def run() -> None:
         scene = Scene(database)
         async with open_pool(database.writer_url, DatabaseRole.WRITER, size=3) as pool:
-            watch = CountingWatch(pool, scene, TOPIC, "alerts", scene.log_ends)
+            watch = CountingWatch(pool, scene, TOPIC, "alerts", scene.log_ends, round_s=0.05, patience_s=0.2)
             watch.scene = scene
             running = asyncio.create_task(watch.run())
             try:
@@ -132,6 +132,35 @@ def test_silence_is_judged_once_everything_is_committed_that_was_there_after_the
         scene.commit("other", 3, topic="second-readings")
         await scene.until(lambda: scene.found() != [], "the silence was not found")
         assert scene.found() == [("firing", LAST, LAST + timedelta(minutes=10), None)]
+
+    watching(database, story)
+
+
+@pytest.mark.parametrize("now_there", [None, LogEnds("anew", {0: 0})], ids=["deleted", "made anew"])
+def test_a_topic_that_nobody_reads_raises_an_alarm_and_holds_up_no_longer_than_it_is_there(
+    database: Database, now_there: LogEnds | None
+) -> None:
+    tenant = asyncio.run(create_tenant(database))
+    add_rule(database, tenant, {"type": "silence", "after": "10m"})
+    sensor_no, _ = add_sensor(database, tenant, "air")
+    add_readings(database, sensor_no, [(LAST, 0, 4.0)])
+
+    def open_alarms() -> list[tuple[Any, ...]]:
+        return database.query("SELECT kind, subject FROM operator_alarms WHERE closed_at IS NULL")
+
+    async def story(scene: Scene) -> None:
+        scene.now = LAST + timedelta(minutes=30)
+        scene.commit("id", 5)
+        scene.log = LogEnds("id", {0: 5})
+        # Two records of a prefix that no worker has any more.
+        scene.commit("other", 1, topic="old-readings")
+        scene.other = LogEnds("other", {0: 3})
+        await scene.until(lambda: open_alarms() == [("silence_held", "old-readings")], "nobody is told")
+        assert scene.found() == []
+
+        scene.other = now_there
+        await scene.until(lambda: scene.found() != [], "the silence was not found")
+        await scene.until(lambda: open_alarms() == [], "the alarm stays")
 
     watching(database, story)
 
