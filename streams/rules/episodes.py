@@ -151,8 +151,17 @@ async def write_all_amendments(
     topic: str,
 ) -> None:
     """Write changed episodes with their history, the record for the `alerts` topic and what somebody must be told."""
+    alert_ids = await amend_episodes(connection, amendments, now_ms, historical_before_ms)
+    if alert_ids:
+        await announce(connection, alert_ids, topic)
+
+
+async def amend_episodes(
+    connection: Connection, amendments: Sequence[tuple[Pair, Amendment]], now_ms: int, historical_before_ms: int
+) -> list[str]:
+    """Write changed episodes; returns those that must be announced, in order."""
     if not amendments:
-        return
+        return []
     named = [(one.alert_id or f"alt_{uuid.uuid4().hex}", pair, one) for pair, one in amendments]
     retracted = [one for _, _, one in named if one.episode is None]
     await _retract(connection, retracted, now_ms)
@@ -166,7 +175,7 @@ async def write_all_amendments(
         ]
         if rows:
             await write(connection, rows)
-    await announce(connection, [*dict.fromkeys([*(alert_id for alert_id, _, _ in named), *heirs])], topic)
+    return [*dict.fromkeys([*(alert_id for alert_id, _, _ in named), *heirs])]
 
 
 _Row = tuple[str, Pair, tuple[object, ...]]

@@ -130,17 +130,18 @@ async def rejudge_all(
         memory: what is remembered of the sensors of the batch that is judged; None where there is no batch.
     """
     amended, widening = 0, 1
+    alert_ids: list[str] = []
     open_tasks = [task for task in tasks if task.rules]
     while open_tasks:
         trials = await _trials(connection, open_tasks, memory, widening, moment.now_ms)
         amendments, cut = await _judged(connection, trials, memory, moment.now_ms)
         await write_growth(connection, [one for _, one in amendments if one.is_growth], moment.now_ms)
         told = [(pair, one) for pair, one in amendments if not one.is_growth]
-        await episodes.write_all_amendments(
-            connection, told, moment.now_ms, moment.now_ms - HISTORICAL_AFTER_MS, moment.alerts_topic
-        )
+        alert_ids += await episodes.amend_episodes(connection, told, moment.now_ms, moment.now_ms - HISTORICAL_AFTER_MS)
         amended += len(amendments)
         open_tasks, widening = cut, widening * 4
+    if alert_ids:  # once: it locks the tenants' live heads, in their order, until the commit
+        await episodes.announce(connection, alert_ids, moment.alerts_topic)
     return amended
 
 
