@@ -41,11 +41,11 @@ _URL: Final = {"type": "string", "format": "uri"}
 _CHECKOUT: Final = described(
     {
         "type": "object",
-        "required": ["plan"],
         "properties": {"plan": {"type": "string", "enum": list(_SOLD)}, "success_url": _URL, "cancel_url": _URL},
     },
     {"plan": "basic", "success_url": "http://kitchen.example/paid"},
-    "the plan, and where to go afterwards; default: the dashboard",
+    f"the plan ({_SOLD[0]} by default), and where to go afterwards; default: the dashboard",
+    required=False,
 )
 _PORTAL: Final = described(
     {"type": "object", "properties": {"return_url": _URL}},
@@ -66,7 +66,7 @@ _PORTAL: Final = described(
 async def create_checkout(services: ServicesOfApp, principal: Writer, request: Request, body: Body) -> Response:
     """A page on which somebody subscribes to a plan."""
     require_known(body, "plan", "success_url", "cancel_url")
-    plan = body.get("plan")
+    plan = body.get("plan", _SOLD[0])
     if plan not in _SOLD:
         raise Problem.invalid(parameter="plan", detail=f"plan is none of {', '.join(_SOLD)}")
     home = str(request.base_url)

@@ -135,6 +135,8 @@ def test_a_webhook_is_believed_by_its_signature_alone(
 def test_without_a_key_nothing_is_sold(database: Database, tenant: Tenant) -> None:
     with serving(api_settings(database.reader_url)) as url, client(url, tenant.api_key) as api:
         assert api.http.post("/v1/billing/checkout", json={"plan": "basic"}).status_code == 404
+        # Without a plan the smallest is meant.
+        assert api.http.post("/v1/billing/checkout").status_code == 404
         assert api.http.post("/v1/billing/checkout", json={"plan": "free"}).status_code == 422
         # No secret is configured: nothing can be signed rightly.
         header = f"t={int(time.time())},v1="
