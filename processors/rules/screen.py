@@ -7,11 +7,12 @@ any number. A pair with an open or pending episode, or with a late row, is alway
 windows for a day and more after it.
 
 A combination can begin something as soon as one member can. Of a rule with several versions every version is asked.
+What a window comes to the extremes tell roughly; who knows more of the window asks its hits again (`Hits.doubtful`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,8 +35,8 @@ Numbers = NDArray[np.int64]
 AttributeRange = Callable[[int, Attribute], tuple[float, float] | None]
 """Least and greatest number that the attribute ever was for a sensor; None where it never was."""
 
-_QUANTITIES: Final = ("value", "-value", "greatest", "-least", "range", "spacing")
-_ROW_UP, _ROW_DOWN, _WINDOW_UP, _WINDOW_DOWN, _WINDOW_RANGE, _SPACING = range(len(_QUANTITIES))
+_QUANTITIES: Final = ("value", "-value", "greatest", "-least", "range", "spacing", "anything")
+_ROW_UP, _ROW_DOWN, _WINDOW_UP, _WINDOW_DOWN, _WINDOW_RANGE, _SPACING, _ANYTHING = range(len(_QUANTITIES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +62,42 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class _Test:
-    """A quantity that must reach a number; an attribute's number differs by sensor."""
+    """A quantity that must reach a number; an attribute's number differs by sensor.
+
+    With an aggregate, that of its windows must reach the number too.
+    """
 
     quantity: int
     number: float | Attribute
     sign: float = 1.0
+    aggregate: Aggregate | None = None
 
 
-_ALWAYS: Final = _Test(_ROW_UP, -np.inf)
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Tests that hold, one entry each: whose, by which rule, the number, and of which aggregate (an index; -1 is none)."""
+
+    sensor_no: Numbers
+    rule: Numbers
+    number: NDArray[np.float64]
+    aggregate: Numbers
+    aggregates: Sequence[Aggregate]
+
+    @property
+    def pairs(self) -> set[tuple[int, int]]:
+        """(sensor_no, rule index) of all of them."""
+        return set(zip(self.sensor_no.tolist(), self.rule.tolist(), strict=True))
+
+    def doubtful(self) -> Iterator[tuple[Aggregate, NDArray[np.intp]]]:
+        """Each aggregate and the entries whose windows, if more is known of them, may prove that they do not hold."""
+        for index in np.unique(self.aggregate[self.aggregate >= 0]).tolist():
+            yield self.aggregates[index], np.flatnonzero(self.aggregate == index)
+
+    def without(self, entries: NDArray[np.intp]) -> Hits:
+        """All but these entries."""
+        kept = np.delete(np.arange(len(self.rule)), entries)
+        columns = (self.sensor_no[kept], self.rule[kept], self.number[kept], self.aggregate[kept])
+        return Hits(*columns, self.aggregates)
 
 
 class Screen:
@@ -101,6 +130,11 @@ class Screen:
         which = first[self._rule] + within
         self._quantity: Numbers = np.array([test.quantity for test in flat], np.int64)[which]
         self._number = _numbers(flat, which, self._sensor, attribute_range)
+        self._aggregates = list(dict.fromkeys(test.aggregate for test in flat if test.aggregate is not None))
+        index = {aggregate: number for number, aggregate in enumerate(self._aggregates)}
+        self._aggregate = np.array([-1 if one.aggregate is None else index[one.aggregate] for one in flat], np.int64)[
+            which
+        ]
 
     def touched(self, rows: Rows, active: Collection[tuple[int, int]] = ()) -> list[tuple[int, int]]:
         """The pairs (sensor_no, rule index) that must be judged again, sorted.
@@ -109,17 +143,20 @@ class Screen:
             rows: of any sensors, in any order.
             active: the pairs that have an open or pending episode.
         """
-        if not len(rows.sensor_no):
-            return []
+        in_batch = set(rows.sensor_no.tolist())
+        return sorted(self.hits(rows).pairs | {pair for pair in active if pair[0] in in_batch})
+
+    def hits(self, rows: Rows) -> Hits:
+        """The tests that hold for these rows; of a sensor with a late row all do, whatever its windows come to."""
         present, reached, late = _reached(rows)
         start, stop = (np.searchsorted(self._sensor, present, side=side) for side in ("left", "right"))
         many = stop - start
         of_sensor = np.repeat(np.arange(len(present)), many)
         test = np.arange(len(of_sensor)) + np.repeat(start - (np.cumsum(many) - many), many)
         hit = late[of_sensor] | (reached[self._quantity[test], of_sensor] >= self._number[test])
-        pairs = zip(self._sensor[test[hit]].tolist(), self._rule[test[hit]].tolist(), strict=True)
-        in_batch = set(present.tolist())
-        return sorted({*pairs, *(pair for pair in active if pair[0] in in_batch)})
+        found, is_late = test[hit], late[of_sensor[hit]]
+        aggregate = np.where(is_late, -1, self._aggregate[found])
+        return Hits(self._sensor[found], self._rule[found], self._number[found], aggregate, self._aggregates)
 
 
 def _reached(rows: Rows) -> tuple[Numbers, NDArray[np.float64], Flags]:
@@ -130,7 +167,7 @@ def _reached(rows: Rows) -> tuple[Numbers, NDArray[np.float64], Flags]:
     greatest = unknown if rows.greatest is None else rows.greatest
     spacing = unknown if rows.spacing_ms is None else rows.spacing_ms.astype(np.float64)
     reached = np.full((len(_QUANTITIES), len(present)), -np.inf)
-    quantities = (rows.value, -rows.value, greatest, -least, greatest - least, spacing)
+    quantities = (rows.value, -rows.value, greatest, -least, greatest - least, spacing, unknown)
     for most, quantity in zip(reached, quantities, strict=True):
         np.maximum.at(most, sensor, quantity)
     late = np.zeros(len(present), np.bool_)
@@ -171,13 +208,21 @@ def _tests(condition: Condition) -> list[_Test]:
 
 
 def _of_aggregate(condition: Aggregate) -> _Test:
-    # A mean or an extreme can cross a bound because an old reading leaves the window.
-    if condition.function in {"mean", "min", "max"}:
-        return _of_bound(condition.bound, _WINDOW_UP, _WINDOW_DOWN)
-    if condition.function == "range" and condition.bound.is_upper:
-        return _of_bound(condition.bound, _WINDOW_RANGE, _WINDOW_RANGE)
-    return _ALWAYS
+    bound, function = condition.bound, condition.function
+    if function in {"min", "max"} and bound.is_upper == (function == "min"):
+        # The newest reading is in the window: it must be beyond the bound, or the window's extreme is not.
+        return _of_bound(bound, _ROW_UP, _ROW_DOWN)
+    if function in {"min", "max"}:
+        return _of_bound(bound, _WINDOW_UP, _WINDOW_DOWN)
+    if function == "mean":
+        # A mean can cross a bound because an old reading leaves the window.
+        return _of_bound(bound, _WINDOW_UP, _WINDOW_DOWN, condition)
+    if function == "range" and bound.is_upper:
+        return _of_bound(bound, _WINDOW_RANGE, _WINDOW_RANGE, condition)
+    return _of_bound(bound, _ANYTHING, _ANYTHING, condition)
 
 
-def _of_bound(bound: Bound, up: int, down: int) -> _Test:
-    return _Test(up, bound.number) if bound.is_upper else _Test(down, bound.number, -1.0)
+def _of_bound(bound: Bound, up: int, down: int, aggregate: Aggregate | None = None) -> _Test:
+    if bound.is_upper:
+        return _Test(up, bound.number, aggregate=aggregate)
+    return _Test(down, bound.number, -1.0, aggregate)

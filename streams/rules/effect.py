@@ -22,7 +22,7 @@ from streams.rules.book import BookedRule, RuleBook
 from streams.rules.episodes import Pair
 from streams.rules.judging import Moment, Task, Touched, rejudge_all
 from streams.rules.memory import Memory
-from streams.rules.recent import RecentExtremes, SensorColumns
+from streams.rules.recent import RecentWindows, SensorColumns
 from streams.rules.screening import Screening, has_stand_in, takes_over_between
 from streams.rules.sensors import KnownSensor, load_sensors
 
@@ -40,7 +40,7 @@ class EvaluateRules:
         self._seen_generation = -1
         self._sensors: dict[int, KnownSensor] = {}
         self._screening = Screening(self._range_of)
-        self._recent = RecentExtremes()
+        self._recent = RecentWindows()
         self._memory = Memory()
         # When versions of rules with stand-ins take over, sorted.
         self._takeovers: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -60,8 +60,9 @@ class EvaluateRules:
             transaction.on_rollback.append(lambda: self._forget(batch.sensor_no))
             self._recent.forget(self._memory.follow(batch))
             await self._meet_sensors(connection, batch.sensor_no)
-        await self._recent.remember(connection, batch, sorted(self._screening.windows_ms))
+        await self._recent.learn(connection, batch, sorted(self._screening.windows_ms))
         touched = self._screening.touched(batch, self._recent) | self._taken_over(batch)
+        self._recent.add(batch)
         touched |= await episodes.open_pairs(connection, batch.sensor_no, batch.sensor_no[batch.has_late])
         if touched:
             moment = Moment(stored.received_ms, self._topic)

@@ -1,27 +1,40 @@
-"""The least and greatest reading of each sensor over recent windows: memory that any worker can lose.
+"""What each sensor's recent readings come to, bucket by bucket of time: memory that any worker can lose.
 
-It tells the screen that no reading of a window can violate. What it does not know counts as everything: after a start, a
-rebalance or a batch that was rolled back the extremes are read from the store again. Two generations, each at least as
-wide as the window, hold more than the window, never less.
+It tells the screen that no window can violate. Buckets of an eighth of the widest window of their class hold least,
+greatest, sum and count; those that a window surely contains say what it comes to, the one at its edge between what bounds.
+What is not known counts as everything: after a start, a rebalance, late rows or a batch that was rolled back the buckets
+are read from the store again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.postgres import Connection
+from processors.rules.reach import Held
 from sinks.timescale import binary
 from sinks.timescale.batch_columns import ReadingColumns
 from streams.rules.histories import SensorHistory
 
-_UNKNOWN_MS = np.iinfo(np.int64).max
 _NEVER_MS = np.iinfo(np.int64).min
+_BUCKETS = 8
+# A window touches one bucket more than fit into it, and a new reading may begin one more.
+_SLOTS = _BUCKETS + 2
 # Wider windows than this are not read back from the store: their rules are judged, which reads them once as well.
 _WIDEST_LEARNED_MS = 604_800_000
+# The database refuses sums beyond the range of floats; what comes near has a sum that says nothing.
+_HUGE = 1e290
+
+_LEARN = """
+SELECT q.sensor_no, r.bucket, r.least, r.greatest, r.total, r.many FROM unnest(%s, %s, %s) AS q (sensor_no, since, until)
+CROSS JOIN LATERAL (SELECT (extract(epoch FROM at) * 1000)::bigint / %s AS bucket, min(value) AS least, max(value) AS greatest,
+    sum(greatest(least(value, 1e290), -1e290)) AS total, count(*) AS many
+    FROM weir.reading WHERE sensor_no = q.sensor_no AND at > q.since AND at <= q.until GROUP BY 1) AS r
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,105 +65,185 @@ class SensorColumns:
         rows = self.rows
         return SensorHistory(rows.at_ms[low:high], rows.seq[low:high].astype(np.int64), rows.value[low:high])
 
+    @property
+    def many(self) -> NDArray[np.int64]:
+        """How many rows each sensor has."""
+        return np.diff(self.starts, append=len(self.rows))
+
 
 @dataclass(slots=True)
-class _Window:
-    """Per sensor number: extremes of the current generation and the one before, and when the current one began."""
+class _Ring:
+    """The buckets of one class of windows: per sensor number whether they are known, per slot and number what they hold."""
 
-    since_ms: NDArray[np.int64]
+    bucket_ms: int
+    known: NDArray[np.bool_]
+    bucket: NDArray[np.int64]
     least: NDArray[np.float64]
     greatest: NDArray[np.float64]
+    total: NDArray[np.float64]
+    count: NDArray[np.int64]
 
     @staticmethod
-    def of(size: int) -> _Window:
-        return _Window(np.full(size, _UNKNOWN_MS), np.full((2, size), np.inf), np.full((2, size), -np.inf))
+    def of(bucket_ms: int, size: int) -> _Ring:
+        many, value = np.zeros((2, _SLOTS, size), np.int64), np.zeros((3, _SLOTS, size))
+        return _Ring(bucket_ms, np.zeros(size, np.bool_), many[0], value[0], value[1], value[2], many[1])
 
-    def grown(self, size: int) -> _Window:
-        larger, old = _Window.of(size), len(self.since_ms)
-        larger.since_ms[:old] = self.since_ms
-        larger.least[:, :old], larger.greatest[:, :old] = self.least, self.greatest
+    def grown(self, size: int) -> _Ring:
+        larger, old = _Ring.of(self.bucket_ms, size), len(self.known)
+        for name in ("known", "bucket", "least", "greatest", "total", "count"):
+            getattr(larger, name)[..., :old] = getattr(self, name)
         return larger
 
+    def put(self, sensor: NDArray[np.int64], buckets: _Buckets) -> None:
+        """Add what buckets of sensors come to, each pair once."""
+        at = buckets.bucket % _SLOTS, sensor
+        same = (self.bucket[at] == buckets.bucket) & (self.count[at] > 0)
+        self.least[at] = np.where(same, np.minimum(self.least[at], buckets.least), buckets.least)
+        self.greatest[at] = np.where(same, np.maximum(self.greatest[at], buckets.greatest), buckets.greatest)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.total[at] = np.where(same, self.total[at], 0.0) + buckets.total
+        self.count[at] = np.where(same, self.count[at], 0) + buckets.count
+        self.bucket[at] = buckets.bucket
 
-class RecentExtremes:
-    """Extremes per window class and sensor; `Memory.follow` tells which sensors to forget."""
+    def held(self, sensor: NDArray[np.int32], since_ms: NDArray[np.int64], sure_ms: NDArray[np.int64]) -> Held:
+        """What is held of windows that begin, exclusively, between two moments."""
+        begins, count = self.bucket[:, sensor] * self.bucket_ms, self.count[:, sensor]
+        sure = (count > 0) & (begins > sure_ms)
+        edge = (count > 0) & ~sure & (begins + self.bucket_ms - 1 > since_ms)
+        least, greatest = self.least[:, sensor], self.greatest[:, sensor]
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.where(sure, self.total[:, sensor], 0.0).sum(axis=0)
+        return Held(
+            self.known[sensor],
+            total,
+            np.where(sure, count, 0).sum(axis=0),
+            *_extremes(sure, least, greatest),
+            np.where(sure, begins + self.bucket_ms, np.iinfo(np.int64).max).min(axis=0),
+            np.where(edge, count, 0).sum(axis=0),
+            *_extremes(edge, least, greatest),
+        )
 
-    def __init__(self) -> None:
-        self._windows: dict[int, _Window] = {}
+
+def _extremes(
+    chosen: NDArray[np.bool_], least: NDArray[np.float64], greatest: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.where(chosen, least, np.inf).min(axis=0), np.where(chosen, greatest, -np.inf).max(axis=0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Buckets:
+    """What some buckets hold."""
+
+    bucket: NDArray[np.int64]
+    least: NDArray[np.float64]
+    greatest: NDArray[np.float64]
+    total: NDArray[np.float64]
+    count: NDArray[np.int64]
+
+
+ReadBuckets = Callable[[Connection, NDArray[np.int32], NDArray[np.int64], int, int], Awaitable[NDArray[np.float64]]]
+"""As `read_buckets`."""
+
+
+class RecentWindows:
+    """Buckets per window class and sensor; `Memory.follow` tells which sensors to forget.
+
+    Args:
+        read: reads buckets from the store.
+    """
+
+    def __init__(self, read: ReadBuckets | None = None) -> None:
+        self._rings: dict[int, _Ring] = {}
+        self._read = read or read_buckets
 
     def forget(self, sensor_no: NDArray[np.int32]) -> None:
         """Something happened to these sensors that was not seen here."""
-        for window in self._windows.values():
-            window.since_ms[sensor_no[sensor_no < len(window.since_ms)]] = _UNKNOWN_MS
+        for ring in self._rings.values():
+            ring.known[sensor_no[sensor_no < len(ring.known)]] = False
 
-    def around(self, batch: SensorColumns, window_ms: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bounds of every window that ends in the batch; call `remember` first."""
-        window, sensor = self._window(window_ms, batch), batch.sensor_no
-        unknown = window.since_ms[sensor] == _UNKNOWN_MS
-        least, greatest = window.least[:, sensor].min(axis=0), window.greatest[:, sensor].max(axis=0)
-        return np.where(unknown, -np.inf, least), np.where(unknown, np.inf, greatest)
-
-    async def remember(self, connection: Connection, batch: SensorColumns, windows_ms: Sequence[int]) -> None:
-        """Add the batch, reading back what is not known of its sensors. The batch's rows are stored already."""
-        for window_ms in windows_ms:
-            window = self._window(window_ms, batch)
-            missing = np.flatnonzero(window.since_ms[batch.sensor_no] == _UNKNOWN_MS)
+    async def learn(self, connection: Connection, batch: SensorColumns, classes_ms: Sequence[int]) -> None:
+        """Read back what is not known of the batch's sensors as they were before it; its rows may be stored already."""
+        for class_ms in classes_ms:
+            missing = np.flatnonzero(~self._ring(class_ms, batch).known[batch.sensor_no] & ~batch.has_late)
+            never = batch.newest_ms[missing] == _NEVER_MS
+            if class_ms > _WIDEST_LEARNED_MS:
+                missing, never = missing[never], never[never]
             if len(missing):
-                await self._learn(connection, batch, missing, window_ms)
-            self._add(self._window(window_ms, batch), batch, window_ms)
+                asked = missing[~never]
+                span = (class_ms, _bucket_ms(class_ms))
+                found = (
+                    await self._read(connection, batch.sensor_no[asked], batch.newest_ms[asked], *span)
+                    if len(asked)
+                    else np.zeros((0, 6))
+                )
+                self._set(self._ring(class_ms, batch), batch.sensor_no[missing], found)
 
-    def _add(self, window: _Window, batch: SensorColumns, window_ms: int) -> None:
-        sensor = batch.sensor_no
-        since = window.since_ms[sensor]
-        known = since != _UNKNOWN_MS
-        full = sensor[known & (batch.first_ms - window_ms >= np.where(known, since, 0))]
-        window.least[1, full], window.greatest[1, full] = window.least[0, full], window.greatest[0, full]
-        window.least[0, full], window.greatest[0, full] = np.inf, -np.inf
-        window.since_ms[full] = batch.first_ms[known & (batch.first_ms - window_ms >= np.where(known, since, 0))]
-        window.least[0, sensor] = np.minimum(window.least[0, sensor], batch.least)
-        window.greatest[0, sensor] = np.maximum(window.greatest[0, sensor], batch.greatest)
+    def held(
+        self, batch: SensorColumns, class_ms: int, place: NDArray[np.intp], width_ms: NDArray[np.int64] | int
+    ) -> Held:
+        """What windows of these widths, at most the class's, that end in the batch hold of what was before it.
 
-    async def _learn(
-        self, connection: Connection, batch: SensorColumns, missing: NDArray[np.intp], window_ms: int
-    ) -> None:
-        never = missing[batch.newest_ms[missing] == _NEVER_MS]
-        self._set(window_ms, batch, never, np.full(len(never), np.inf), np.full(len(never), -np.inf))
-        asked = missing[batch.newest_ms[missing] != _NEVER_MS]
-        if not len(asked) or window_ms > _WIDEST_LEARNED_MS:
-            return
-        cursor = await connection.execute(
-            "SELECT q.i, coalesce(r.least, 'Infinity'), coalesce(r.greatest, '-Infinity')"
-            " FROM unnest(%s, %s, %s) AS q (i, sensor_no, since) CROSS JOIN LATERAL (SELECT min(value) AS least,"
-            " max(value) AS greatest FROM weir.reading r WHERE r.sensor_no = q.sensor_no AND r.at > q.since) AS r"
-            " ORDER BY q.i",
-            (
-                binary.Int4Array(asked),
-                binary.Int4Array(batch.sensor_no[asked]),
-                binary.TimestampArray(binary.timestamps(batch.newest_ms[asked] - window_ms)),
-            ),
-        )
-        found = np.array(await cursor.fetchall(), np.float64).reshape(-1, 3)
-        self._set(window_ms, batch, asked, found[:, 1], found[:, 2])
+        Args:
+            batch: learned and not yet added.
+            class_ms: the class of windows.
+            place: rows of the batch.
+            width_ms: the window's width, for each of them.
+        """
+        ring = self._ring(class_ms, batch)
+        width_ms = np.minimum(width_ms, class_ms)
+        return ring.held(batch.sensor_no[place], batch.first_ms[place] - width_ms, batch.last_ms[place] - width_ms)
 
-    def _set(
-        self,
-        window_ms: int,
-        batch: SensorColumns,
-        rows: NDArray[np.intp],
-        least: NDArray[np.float64],
-        greatest: NDArray[np.float64],
-    ) -> None:
-        window, sensor = self._window(window_ms, batch), batch.sensor_no[rows]
-        newest = batch.newest_ms[rows]
-        window.since_ms[sensor] = np.where(newest == _NEVER_MS, batch.first_ms[rows], newest - window_ms)
-        window.least[0, sensor], window.greatest[0, sensor] = least, greatest
-        window.least[1, sensor], window.greatest[1, sensor] = np.inf, -np.inf
+    def add(self, batch: SensorColumns) -> None:
+        """Take the batch in, once nothing more is asked of what was before it; what has late rows is read again."""
+        self.forget(batch.sensor_no[batch.has_late])
+        for class_ms in self._rings:
+            ring = self._ring(class_ms, batch)
+            rows, many = batch.rows, batch.many
+            bucket = rows.at_ms // ring.bucket_ms
+            newest = np.repeat(batch.last_ms // ring.bucket_ms, many)
+            kept = np.flatnonzero(ring.known[rows.sensor_no] & (bucket > newest - _SLOTS))
+            if len(kept):
+                ring.put(*_folded(rows.sensor_no[kept].astype(np.int64), bucket[kept], rows.value[kept]))
 
-    def _window(self, window_ms: int, batch: SensorColumns) -> _Window:
-        """The class's arrays, long enough for the batch's sensors."""
-        window = self._windows.get(window_ms)
+    def _set(self, ring: _Ring, learned: NDArray[np.int32], found: NDArray[np.float64]) -> None:
+        ring.known[learned] = True
+        ring.count[:, learned] = 0
+        sensor, bucket, count = (found[:, column].astype(np.int64) for column in (0, 1, 5))
+        least, greatest, total = found[:, 2], found[:, 3], found[:, 4]
+        total = np.where((least < -_HUGE) | (greatest > _HUGE), np.nan, total)
+        ring.put(sensor, _Buckets(bucket, least, greatest, total, count))
+
+    def _ring(self, class_ms: int, batch: SensorColumns) -> _Ring:
+        """The class's ring, long enough for the batch's sensors."""
+        ring = self._rings.get(class_ms)
         needed = int(batch.sensor_no[-1]) + 1 if len(batch.sensor_no) else 1
-        if window is None or len(window.since_ms) < needed:
+        if ring is None or len(ring.known) < needed:
             size = max(needed * 2, 1024)
-            window = self._windows[window_ms] = _Window.of(size) if window is None else window.grown(size)
-        return window
+            ring = self._rings[class_ms] = _Ring.of(_bucket_ms(class_ms), size) if ring is None else ring.grown(size)
+        return ring
+
+
+async def read_buckets(
+    connection: Connection, sensor_no: NDArray[np.int32], newest_ms: NDArray[np.int64], class_ms: int, bucket_ms: int
+) -> NDArray[np.float64]:
+    """Rows of (sensor_no, bucket, least, greatest, total, count) of the readings in a window up to each sensor's newest."""
+    since, until = (binary.TimestampArray(binary.timestamps(one)) for one in (newest_ms - class_ms, newest_ms))
+    cursor = await connection.execute(_LEARN, (binary.Int4Array(sensor_no), since, until, bucket_ms))
+    return np.array(await cursor.fetchall(), np.float64).reshape(-1, 6)
+
+
+def _bucket_ms(class_ms: int) -> int:
+    return -(-class_ms // _BUCKETS)
+
+
+def _folded(
+    sensor: NDArray[np.int64], bucket: NDArray[np.int64], value: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], _Buckets]:
+    """What the rows of each sensor and bucket come to; rows are sorted by both."""
+    begins = np.append(True, (np.diff(sensor) != 0) | (np.diff(bucket) != 0))
+    start = np.flatnonzero(begins)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.add.reduceat(value, start)
+    count = np.diff(start, append=len(value))
+    least, greatest = np.minimum.reduceat(value, start), np.maximum.reduceat(value, start)
+    return sensor[start], _Buckets(bucket[start], least, greatest, total, count)

@@ -2,9 +2,9 @@
 
 A pair is screened by rules that can begin no later than the real ones: where the newest reading alone can begin a run (a
 budget is spent, an extreme is reached, only by a row beyond the bound), a plain threshold stands for the condition, and
-windows are remembered for the others only. That leaves out what a new version or a schedule begins by itself: a version
-that takes over between two readings touches its pairs, as does a move of the sensor to other numbers, and rules with
-schedules are screened by their windows.
+windows are remembered for the others only (`recent`): what they hold bounds what an aggregate can come to. That leaves
+out what a new version or a schedule begins by itself: a version that takes over between two readings touches its pairs, as
+does a move of the sensor to other numbers, and rules with schedules are screened by their windows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.rules.screen import AttributeRange, Rows, Screen
+from processors.rules.reach import Added, reach
+from processors.rules.screen import AttributeRange, Hits, Rows, Screen
 from schemas.rules import (
     Aggregate,
     Combination,
@@ -27,7 +28,7 @@ from schemas.rules import (
     Threshold,
 )
 from streams.rules.book import BookedRule
-from streams.rules.recent import RecentExtremes, SensorColumns
+from streams.rules.recent import RecentWindows, SensorColumns
 from streams.rules.sensors import KnownSensor
 
 _MOST_PARTS = 16
@@ -89,19 +90,32 @@ class Screening:
 
     @property
     def windows_ms(self) -> set[int]:
-        """The classes of windows whose extremes `touched` asks for."""
+        """The classes of windows that `touched` asks for."""
         return {part.window_ms for part in self._parts} - {0}
 
-    def touched(self, batch: SensorColumns, recent: RecentExtremes) -> set[tuple[int, int]]:
+    def touched(self, batch: SensorColumns, recent: RecentWindows) -> set[tuple[int, int]]:
         """The pairs (sensor_no, rule_no) for which the batch could change something, were none of them open."""
         found: set[tuple[int, int]] = set()
         for window_ms in {part.window_ms for part in self._parts}:
             rows = _rows(batch, recent, window_ms)
             for part in self._parts:
                 if part.window_ms == window_ms:
-                    hits = part.screen.touched(rows)
-                    found |= {(sensor_no, part.rule_nos[index]) for sensor_no, index in hits}
+                    hits = _confirmed(part.screen.hits(rows), batch, recent, window_ms)
+                    found |= {(sensor_no, part.rule_nos[index]) for sensor_no, index in hits.pairs}
         return found
+
+
+def _confirmed(hits: Hits, batch: SensorColumns, recent: RecentWindows, window_ms: int) -> Hits:
+    """The hits but for those whose windows cannot come to what they must."""
+    gone = [np.zeros(0, np.intp)]
+    for aggregate, entries in hits.doubtful():
+        place = np.searchsorted(batch.sensor_no, hits.sensor_no[entries])
+        held = recent.held(batch, window_ms, place, aggregate.window_ms)
+        added = Added(batch.many[place], batch.least[place], batch.greatest[place], batch.first_ms[place])
+        reached = reach(aggregate.function, aggregate.bound.is_upper, held, added)
+        # What is not a number says nothing.
+        gone.append(entries[reached < hits.number[entries]])
+    return hits.without(np.concatenate(gone))
 
 
 def takes_over_between(booked: BookedRule, sensor: KnownSensor, after_ms: int, to_ms: int) -> bool:
@@ -127,12 +141,13 @@ def window_class_ms(booked: BookedRule) -> int:
     return 0 if widest == 0 else next((one for one in _CLASSES_MS if widest <= one), _FOREVER_MS)
 
 
-def _rows(batch: SensorColumns, recent: RecentExtremes, window_ms: int) -> Rows:
+def _rows(batch: SensorColumns, recent: RecentWindows, window_ms: int) -> Rows:
     """Each sensor's least and greatest row stand for all its rows."""
+    low, high = batch.least, batch.greatest
     if window_ms:
-        low, high = recent.around(batch, window_ms)
-    else:
-        low, high = batch.least, batch.greatest
+        held = recent.held(batch, window_ms, np.arange(len(batch.sensor_no)), window_ms)
+        low = np.where(held.known, np.minimum.reduce([low, held.least, held.edge_least]), -np.inf)
+        high = np.where(held.known, np.maximum.reduce([high, held.greatest, held.edge_greatest]), np.inf)
     return Rows(
         np.repeat(batch.sensor_no.astype(np.int64), 2),
         np.column_stack((batch.least, batch.greatest)).reshape(-1),
@@ -170,9 +185,6 @@ def _simpler(condition: Condition) -> Condition:
 def _remembered_ms(condition: Condition) -> int:
     if isinstance(condition, Combination):
         return max(_remembered_ms(member) for member in condition.members)
-    if isinstance(condition, Aggregate):
-        # How many readings, and how they rise, is always judged.
-        return condition.window_ms if condition.function in {"mean", "min", "max", "range"} else 0
     if isinstance(condition, Exposure | DegreeMinutes):
         return condition.within_ms
-    return condition.window_ms if isinstance(condition, MeanKineticTemperature) else 0
+    return condition.window_ms if isinstance(condition, Aggregate | MeanKineticTemperature) else 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from psycopg import AsyncConnection
 
 from processors.rules.judge import Episode, RuleVersion, judge
@@ -17,7 +18,7 @@ from processors.rules.places import Place
 from schemas.rules import parse_rule
 from sinks.timescale.batch_columns import ReadingColumns
 from streams.rules.book import BookedRule
-from streams.rules.recent import RecentExtremes, SensorColumns
+from streams.rules.recent import ReadBuckets, RecentWindows, SensorColumns
 from streams.rules.screening import Screening, takes_over_between, window_class_ms
 from streams.rules.sensors import KnownSensor
 from tests.unit.processors.rules.test_judge_laws import MINUTE, START, histories, readings
@@ -76,9 +77,28 @@ def judged(versions: list[RuleVersion], rows: list[Row]) -> list[Episode]:
     return judge(versions, at, seq, value, SENSOR.context, from_ms=0)
 
 
-async def remember(recent: RecentExtremes, batch: SensorColumns, windows_ms: set[int]) -> None:
-    """Nothing is asked of the connection: the sensor was followed from its first reading on."""
-    await recent.remember(AsyncConnection.__new__(AsyncConnection), batch, sorted(windows_ms))
+def reading_from(rows: list[Row]) -> ReadBuckets:
+    """The buckets of sensor 1 as they are read from a store with these rows."""
+
+    async def read(
+        _connection: object, _sensor_no: object, newest_ms: NDArray[np.int64], class_ms: int, bucket_ms: int
+    ) -> NDArray[np.float64]:
+        newest = int(newest_ms[0])
+        found: dict[int, list[float]] = {}
+        for at, _, value in rows:
+            if newest - class_ms < at <= newest:
+                found.setdefault(at // bucket_ms, []).append(value)
+        return np.array([(1, n, min(one), max(one), sum(one), len(one)) for n, one in found.items()]).reshape(-1, 6)
+
+    return read
+
+
+def take(screening: Screening, recent: RecentWindows, batch: SensorColumns) -> set[tuple[int, int]]:
+    """What the batch touches, as the effect asks for it; the readers here ask nothing of the connection."""
+    asyncio.run(recent.learn(AsyncConnection.__new__(AsyncConnection), batch, sorted(screening.windows_ms)))
+    touched = screening.touched(batch, recent)
+    recent.add(batch)
+    return touched
 
 
 @settings(max_examples=300, deadline=None)
@@ -87,7 +107,8 @@ def test_a_batch_that_touches_nothing_changes_no_episode(
     versions: list[RuleVersion], series: list[Row], sizes: list[int]
 ) -> None:
     screening = Screening(lambda _number, wanted: SENSOR.whereabouts.range_of(wanted))
-    recent, rule = RecentExtremes(), booked(versions)
+    rule, known = booked(versions), list[Row]()
+    recent = RecentWindows(reading_from(known))
     screening.add([(1, rule)])
     start = 0
     for size in sizes:
@@ -95,8 +116,9 @@ def test_a_batch_that_touches_nothing_changes_no_episode(
         if not batch:
             return
         row = columns(stored, batch)
-        asyncio.run(remember(recent, row, screening.windows_ms))
-        touched = screening.touched(row, recent)
+        # A batch's rows are stored before they are judged.
+        known[:] = series[: start + size]
+        touched = take(screening, recent, row)
         newest = int(row.newest_ms[0])
         taken_over = stored and takes_over_between(rule, SENSOR, newest, int(row.last_ms[0]))
         before = judged(versions, stored)
@@ -117,7 +139,7 @@ def test_a_limit_that_falls_below_what_a_window_holds_is_seen_though_the_newest_
 
     assert not judged(versions, rows[:12])
     assert [one.fired_at_ms for one in judged(versions, rows[:13])] == [START + 12 * MINUTE]
-    assert not screening.touched(columns(rows[:12], rows[12:13]), RecentExtremes())
+    assert not screening.touched(columns(rows[:12], rows[12:13]), RecentWindows())
     assert takes_over_between(rule, SENSOR, rows[11][0], rows[12][0])
     assert not takes_over_between(rule, SENSOR, rows[12][0], rows[13][0])
 
@@ -134,13 +156,11 @@ def mean(above: float) -> list[RuleVersion]:
 
 def touched_by(versions: list[RuleVersion], rows: list[Row]) -> list[bool]:
     """Whether each reading, a batch of its own, touches the rule."""
-    screening, recent = Screening(), RecentExtremes()
+    screening, recent = Screening(), RecentWindows()
     screening.add([(1, booked(versions))])
     found = []
     for number, row in enumerate(rows):
-        batch = columns(rows[:number], [row])
-        asyncio.run(remember(recent, batch, screening.windows_ms))
-        found.append(bool(screening.touched(batch, recent)))
+        found.append(bool(take(screening, recent, columns(rows[:number], [row]))))
     return found
 
 
@@ -151,24 +171,66 @@ def test_a_budget_is_judged_by_readings_beyond_its_bound_only() -> None:
     assert touched_by(exposure(8.0), rows) == [False, True, False, False]
 
 
-def test_a_mean_is_judged_until_the_window_has_surely_passed_what_could_lift_it() -> None:
-    # One reading a minute, hot at minute 1: windows of 15 min hold it until minute 15, two generations at most 31.
-    rows = [(n * 60_000, n, 9.0 if n == 1 else 5.0) for n in range(40)]
-    touched = touched_by(mean(8.0), rows)
+def test_a_mean_is_judged_while_its_window_could_come_to_it_and_not_because_one_reading_is_beyond() -> None:
+    # One reading a minute; means of 15 min. One of 9 among fives is a mean of 7 at the most: (5 + 9) / 2.
+    values = [9.0 if n == 1 else 5.0 for n in range(40)]
+    assert not any(touched_by(mean(8.0), [(n * 60_000, n, value) for n, value in enumerate(values)]))
 
-    assert touched[1:16] == [True] * 15
-    assert not touched[0]
-    assert not any(touched[32:])
+    # From minute 20 on all are 9: 12 of them and 3 fives are 8.2 in minute 31, 11 and 4 fives are 7.93 in minute 30.
+    values = [5.0 if n < 20 else 9.0 for n in range(40)]
+    touched = touched_by(mean(8.0), [(n * 60_000, n, value) for n, value in enumerate(values)])
+    assert all(touched[31:])
+    # A bucket holds two readings at the most: so many of the fives may have left the window or not.
+    assert not any(touched[:29])
 
 
-def test_extremes_of_a_sensor_are_forgotten_when_something_happened_to_it_elsewhere() -> None:
-    recent, batch = RecentExtremes(), columns([], [(0, 0, 5.0)])
-    asyncio.run(remember(recent, batch, {900_000}))
-    assert [one.tolist() for one in recent.around(batch, 900_000)] == [[5.0], [5.0]]
+@pytest.mark.parametrize(
+    ("aggregate", "values"),
+    [
+        ({"function": "count", "above": 18.0}, [5.0]),
+        ({"function": "count", "below": 2.0}, [5.0]),
+        ({"function": "rate_per_hour", "above": 8.0}, [5.0, 5.5]),
+        ({"function": "rate_per_hour", "below": -8.0}, [5.0, 5.5]),
+        ({"function": "range", "below": 0.5}, [5.0, 6.0]),
+        ({"function": "range", "above": 2.0}, [5.0, 6.0]),
+        ({"function": "min", "above": 8.0}, [7.0, 9.0, 7.0, 7.0]),
+        ({"function": "max", "below": 2.0}, [7.0]),
+    ],
+    ids=lambda value: "" if isinstance(value, list) else "-".join(map(str, value.values())),
+)
+def test_a_window_that_cannot_come_to_the_number_is_not_judged(
+    aggregate: dict[str, object], values: list[float]
+) -> None:
+    versions = [of({"type": "aggregate", "window": "15m", **aggregate})]
+    rows = [(n * 60_000, n, values[n % len(values)]) for n in range(60)]
+
+    # Once a window is full: a reading that is beyond by itself (9 above 8) is judged.
+    touched = touched_by(versions, rows)[20:]
+    assert touched == [row[2] == 9.0 for row in rows[20:]]
+
+
+def test_a_window_that_comes_to_the_very_number_is_judged_also_by_a_batch_of_several_rows() -> None:
+    counts = [of({"type": "aggregate", "function": "count", "window": "15m", "at_or_above": 4})]
+    rows = [(n * 1000, n, 5.0) for n in range(4)]
+    assert touched_by(counts, rows) == [False, False, False, True]
+
+    screening, recent = Screening(), RecentWindows()
+    screening.add([(1, booked(counts))])
+    assert take(screening, recent, columns([], rows))
+
+
+def test_buckets_of_a_sensor_are_forgotten_when_something_happened_to_it_elsewhere() -> None:
+    recent, batch = RecentWindows(), columns([], [(0, 0, 5.0)])
+    screening = Screening()
+    screening.add([(1, booked(mean(8.0)))])
+    take(screening, recent, batch)
+    later, place = columns([(0, 0, 5.0)], [(60_000, 1, 6.0)]), np.zeros(1, np.intp)
+    held = recent.held(later, 900_000, place, 900_000)
+    assert (held.known.tolist(), held.edge.tolist(), held.count.tolist()) == ([True], [0], [1])
 
     recent.forget(np.array([1], np.int32))
 
-    assert [one.tolist() for one in recent.around(batch, 900_000)] == [[-math.inf], [math.inf]]
+    assert recent.held(later, 900_000, place, 900_000).known.tolist() == [False]
 
 
 def of(condition: Mapping[str, object], from_ms: int = 0) -> RuleVersion:
@@ -212,5 +274,5 @@ def test_pairs_that_come_one_by_one_are_all_screened() -> None:
 
     for number in range(1, 61):
         batch = replace(one, sensor_no=np.array([number], np.int32))
-        assert screening.touched(batch, RecentExtremes()) == {(number, 7), (number, 8)}
+        assert screening.touched(batch, RecentWindows()) == {(number, 7), (number, 8)}
     assert len(screening.windows_ms) == 1
