@@ -12,7 +12,7 @@ from core.clock import now_ms
 from ops.fake_stripe.subscriptions import complete_checkout
 from schemas.usage import Meter
 from tests.integration.servers import Database, create_tenant
-from tests.integration.test_usage_pushes import Scene, run
+from tests.integration.usage_push_scene import Scene, run
 
 pytestmark = pytest.mark.integration
 

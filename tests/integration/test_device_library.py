@@ -1,32 +1,29 @@
-"""The device library and `weir publish` against a real broker, which goes away at the worst moments."""
+"""The device library against a real broker, which goes away at the worst moments."""
 
 from __future__ import annotations
 
 import gc
 import hashlib
 import hmac
-import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Producer
 from kafka.partitioner import murmur2
 from weir_device import DevicePublisher
 
 from core.kafka import describe, ensure_topics
 from tests.integration.conftest import PARTITIONS, Broker
+from tests.integration.published_scene import DEADLINE_S, SECRET, Stored, stored
 from tests.integration.socks_proxy import BreakableProxy
 
 pytestmark = [
@@ -34,61 +31,6 @@ pytestmark = [
     # kafka-python leaves the sockets of refused connections to the garbage collector.
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
 ]
-
-ROOT = Path(__file__).parents[2]
-RECORDING = Path(os.environ.get("WEIR_TEST_DATA", ROOT.parent / "shared" / "data")) / "machine_temperature.csv"
-SECRET = "sésame"
-DEADLINE_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A record as the broker has it."""
-
-    partition: int
-    key: bytes
-    value: bytes
-    headers: dict[str, bytes]
-
-    @property
-    def readings(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self.value)["readings"]
-        return found
-
-
-def stored(bootstrap: str, topic: str) -> list[Stored]:
-    """All records of a topic; those of one partition in order.
-
-    Up to where a fetch says the end is: the embedded broker's answer to "latest offset" ends within the last batch.
-    """
-    settings = {
-        "group.id": "reader",
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "fetch.wait.max.ms": 10,
-    }
-    consumer = Consumer({"bootstrap.servers": bootstrap, **settings})
-    try:
-        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(PARTITIONS)])
-        return list(_until_the_end(consumer, PARTITIONS))
-    finally:
-        consumer.close()
-
-
-def _until_the_end(consumer: Consumer, partitions: int) -> Iterator[Stored]:
-    deadline = time.monotonic() + DEADLINE_S
-    while partitions:
-        assert time.monotonic() < deadline
-        message = consumer.poll(1.0)
-        if message is None:
-            continue
-        if (error := message.error()) is not None:
-            assert error.code() == KafkaError._PARTITION_EOF
-            partitions -= 1
-            continue
-        number = message.partition()
-        assert number is not None
-        yield Stored(number, message.key() or b"", message.value() or b"", dict(message.headers() or []))
 
 
 def values(records: list[Stored]) -> list[float]:
@@ -309,110 +251,3 @@ def test_a_close_with_a_record_in_flight_leaves_no_thread_behind(
     assert [thread.name for thread in threading.enumerate() if "kafka" in thread.name or "weir" in thread.name] == []
     broker.start()
     ensure_topics(broker.bootstrap, topic_prefix, PARTITIONS)
-
-
-def weir_publish(
-    broker: Broker, topic: str, *arguments: str, stdin: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "WEIR_DEVICE_SECRET": SECRET,
-        "WEIR_KAFKA_BOOTSTRAP": broker.bootstrap,
-    }
-    command = [sys.executable, "-m", "ops.cli", "publish", *arguments, "--device", "fridge-1", "--topic", topic]
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, input=stdin, capture_output=True, text=True, timeout=DEADLINE_S, check=False
-    )
-
-
-def assert_signed(records: list[Stored]) -> None:
-    for record in records:
-        expected = hmac.new(SECRET.encode(), b"fridge-1\x00" + record.value, hashlib.sha256).hexdigest()
-        assert record.headers["weir-signature"] == expected.encode()
-
-
-@pytest.mark.skipif(not RECORDING.exists(), reason="the recordings are not beside the repository")
-def test_a_recording_arrives_whole(broker: Broker, topic: str) -> None:
-    result = weir_publish(broker, topic, str(RECORDING), "--sensor", "machine", "--assume-utc")
-
-    records = stored(broker.bootstrap, topic)
-    readings = [reading for record in records for reading in record.readings]
-    assert result.stderr == ""
-    assert (result.returncode, result.stdout) == (0, f"published 22695 readings in {len(records)} records\n")
-    assert len(readings) == 22_695
-    assert len({reading["at"] for reading in readings}) == 22_683  # 12 times appear twice
-    # 2013-12-02T21:15:00Z is 1 386 018 900 s; the file's first and last lines
-    assert readings[0] == {"sensor": "machine", "at": 1_386_018_900_000, "value": 73.96732207}
-    assert readings[-1]["value"] == float(RECORDING.read_text().rstrip().rpartition(",")[2])
-    assert_signed(records)
-
-
-def test_ndjson_from_a_pipe_with_bad_lines_is_published_without_them(broker: Broker, topic: str) -> None:
-    lines = [
-        '{"at": "2026-11-22T20:00:00.0009Z", "value": 1, "seq": 3}',
-        '{"at": "2026-11-22T20:00:00", "value": 2}',
-        '{"at": 1795377601000, "value": 3, "sensor": "door"}',
-        '{"at": 1795377601000, "value": 1e400}',
-        "nonsense",
-    ]
-
-    result = weir_publish(broker, topic, "-", "--format", "ndjson", "--sensor", "air", stdin="\n".join(lines))
-
-    assert result.returncode == 1
-    assert result.stdout == "published 2 readings in 1 record\n"
-    assert [line.partition(":")[0] for line in result.stderr.splitlines()] == [
-        "line 2",
-        "line 4",
-        "line 5",
-        "3 bad lines were left out",
-    ]
-    assert "--assume-utc" in result.stderr
-    [record] = stored(broker.bootstrap, topic)
-    assert record.readings == [
-        {"sensor": "air", "at": 1_795_377_600_000, "value": 1.0, "seq": 3},
-        {"sensor": "door", "at": 1_795_377_601_000, "value": 3.0},
-    ]
-
-
-def test_a_small_senml_pack_is_sent_byte_for_byte(broker: Broker, topic: str) -> None:
-    pack = ' [{"bn": "air", "bt": 1.795377600e9, "v": 3.80},\n  {"t": 1, "v": 4}]\n'
-
-    result = weir_publish(broker, topic, "-", "--format", "senml", stdin=pack)
-
-    assert (result.returncode, result.stdout) == (0, "published 2 readings in 1 record\n")
-    [record] = stored(broker.bootstrap, topic)
-    assert record.value == pack.encode()
-    assert record.headers["content-type"] == b"application/senml+json"
-    assert_signed([record])
-
-
-def test_a_large_senml_pack_is_cut_and_means_the_same(broker: Broker, topic: str, tmp_path: Path) -> None:
-    file = tmp_path / "large.senml"
-    entries = [{"bn": "urn:dev:fridge-1:", "bt": 1_795_377_600, "n": "air", "t": 0, "v": 0}]
-    entries += [{"n": "air", "t": number, "v": number} for number in range(1, 25_000)]
-    file.write_text(json.dumps(entries))
-
-    result = weir_publish(broker, topic, str(file))
-
-    records = stored(broker.bootstrap, topic)
-    packs = [json.loads(record.value) for record in records]
-    assert (result.returncode, result.stdout) == (0, f"published 25000 readings in {len(records)} records\n")
-    assert all(len(record.value) <= 900 * 1024 for record in records)
-    assert all(pack[0]["bn"] == "urn:dev:fridge-1:" and pack[0]["bt"] == 1_795_377_600 for pack in packs)
-    assert [entry["v"] for pack in packs for entry in pack if "v" in entry] == list(range(25_000))
-
-
-def test_a_broker_that_is_away_is_said_once_and_ends_in_an_error(broker: Broker, topic: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        unused = f"127.0.0.1:{taken.getsockname()[1]}"
-
-    result = weir_publish(
-        broker, topic, "-", "--format", "csv", "--sensor", "air", "--bootstrap", unused, "--timeout", "0.5",
-        stdin="at,value\n2026-11-22T20:00:00Z,1\n",
-    )  # fmt: skip
-
-    assert (result.returncode, result.stdout) == (1, "published 0 readings in 0 records\n")
-    assert Counter("WEIR_KAFKA_BOOTSTRAP" in line for line in result.stderr.splitlines())[True] == 1
-    assert "ECONNREFUSED" not in result.stderr
-    assert SECRET not in result.stderr

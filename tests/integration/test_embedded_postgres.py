@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import stat
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,11 +14,11 @@ import psycopg
 import pytest
 
 from ops.embedded import private_json
-from ops.embedded.cluster import marker
 from ops.embedded.lifeline import ON_LINUX, processes_marked, wait_until
 from ops.embedded.ports import accepts_connections
 from ops.embedded.postgres import EmbeddedPostgres
 from schemas.errors import Misconfigured
+from tests.integration.embedded_postgres_scene import answer, copy_tree, fill_up, parent_of, processes_of, small_disk
 
 pytestmark = pytest.mark.integration
 
@@ -44,39 +40,10 @@ def folder(template: Path, tmp_path: Path) -> Path:
     return copy_tree(template, tmp_path / "postgres")
 
 
-def copy_tree(source: Path, target: Path) -> Path:
-    """A copy with the owners of the original."""
-    assert run("cp", "-a", str(source), str(target))
-    return target
-
-
-def run(program: str, *arguments: str) -> bool:
-    """Whether one of the system's programs succeeded."""
-    path = shutil.which(program)
-    return path is not None and subprocess.run([path, *arguments], check=False, capture_output=True).returncode == 0
-
-
 def settings_of(server: EmbeddedPostgres, names: Iterable[str]) -> dict[str, object]:
     with psycopg.connect(server.superuser_url) as connection:
         rows = [connection.execute("SELECT current_setting(%s)", (name,)).fetchone() for name in names]
     return {name: row and row[0] for name, row in zip(names, rows, strict=True)}
-
-
-def fill_up(file: Path) -> None:
-    """Leave no byte free on the disk of `file`."""
-    with suppress(OSError), file.open("wb", buffering=0) as stream:
-        while stream.write(bytes(1_000_000)):
-            pass
-
-
-def answer(server: EmbeddedPostgres) -> object:
-    with psycopg.connect(server.superuser_url) as connection:
-        row = connection.execute("SELECT answer FROM kept").fetchone()
-    return row and row[0]
-
-
-def processes_of(folder: Path) -> list[int]:
-    return processes_marked(marker(folder.resolve() / "cluster"))
 
 
 class TestStart:
@@ -228,24 +195,6 @@ class TestEnd:
             assert answer(server) == 42
 
 
-@contextmanager
-def parent_of(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Another program that runs the server."""
-    code = (
-        "import pathlib, signal; from ops.embedded.postgres import EmbeddedPostgres\n"
-        f"server = EmbeddedPostgres(pathlib.Path({str(folder)!r})); server.start(); print('ready', flush=True)\n"
-        "signal.pause()"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with (folder / "said").open("wb") as said:
-        parent = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=said)
-    try:
-        yield parent
-    finally:
-        parent.kill()
-        parent.wait()
-
-
 def lose_version(folder: Path) -> None:
     (folder / "cluster" / "PG_VERSION").unlink()
 
@@ -315,18 +264,6 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
 def test_a_missing_installation_is_named(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=r"nowhere/bin/postgres does not run on this machine \(No such file"):
         EmbeddedPostgres(tmp_path / "postgres", pg_root=tmp_path / "nowhere").start()
-
-
-@contextmanager
-def small_disk(mount_point: Path, mebibytes: int) -> Iterator[Path]:
-    """A disk of its own; skips where this process may not mount one."""
-    mount_point.mkdir()
-    if not run("mount", "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=0700", "tmpfs", str(mount_point)):
-        pytest.skip("mounting a small disk is not allowed here")
-    try:
-        yield mount_point
-    finally:
-        assert run("umount", "-l", str(mount_point))
 
 
 @pytest.mark.skipif(not (ON_LINUX and AS_ROOT), reason="needs to mount a small disk")

@@ -21,7 +21,7 @@ from ops.scan_files import write_folder
 from ops.simulator.room_scan import RoomScan, timed
 from schemas.scan_frames import decode_scan_frame
 from tests.integration.conftest import PARTITIONS, Broker
-from tests.integration.test_device_library import Stored, stored
+from tests.integration.published_scene import Stored, stored
 
 pytestmark = [
     pytest.mark.integration,

@@ -16,7 +16,7 @@ from sinks.timescale.usage_reader import Difference
 from tests.integration.metering_scene import MeteringScene, Reading, run_scene
 from tests.integration.servers import Database, create_tenant
 from tests.integration.store_scene import at, ms
-from tests.integration.test_usage_pushes import EVENTS, Scene, run
+from tests.integration.usage_push_scene import EVENTS, Scene, run
 
 pytestmark = pytest.mark.integration
 

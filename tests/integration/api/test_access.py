@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,27 +10,13 @@ import psycopg
 import pytest
 
 from core.secrets import mint_api_key
-from ops.embedded.postgres import EmbeddedPostgres
-from sinks.timescale.migrate import Engine
 from tests.integration.api_scene import add_readings, add_sensor, api_settings, client, instant, new_tenant, serving
-from tests.integration.servers import Database, Tenant, fresh_database, wait_until
+from tests.integration.servers import Database, Tenant, wait_until
 
 pytestmark = pytest.mark.integration
 
 START = instant("2026-11-20T00:00:00Z")
 RANGE: dict[str, Any] = {"start": "2026-11-20T00:00:00Z", "end": "2026-11-21T00:00:00Z"}
-
-
-@pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def url(database: Database) -> Iterator[str]:
-    with serving(api_settings(database.reader_url)) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from api import scan_models
-from ops.embedded.postgres import EmbeddedPostgres
-from sinks.timescale.migrate import Engine
-from tests.integration.api_scene import Client, api_settings, client, new_tenant, serving
+from tests.integration.api_scene import Client, client, new_tenant
 from tests.integration.live_scene import items, live_client
 from tests.integration.rule_scene import send
 from tests.integration.scan_scene import RESULT, plant_export, plant_result, set_scan
-from tests.integration.servers import Database, Tenant, fresh_database
+from tests.integration.servers import Database, Tenant
 
 pytestmark = pytest.mark.integration
 
 EXPORTS = {"json": b"{}", "csv": b"name,value\n", "points.ply": b"ply\n", "glb": b"glTF"}
-
-
-@pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(database: Database, folder: Path) -> Iterator[str]:
-    with serving(api_settings(database.reader_url, objects_url=str(folder))) as url:
-        yield url
+def api_options(folder: Path) -> dict[str, Any]:
+    return {"objects_url": str(folder)}
 
 
 def tenant_of(database: Database, plan: str = "enterprise") -> Tenant:
@@ -49,12 +39,6 @@ def tenant_of(database: Database, plan: str = "enterprise") -> Tenant:
 @pytest.fixture
 def tenant(database: Database) -> Tenant:
     return tenant_of(database)
-
-
-@pytest.fixture
-def api(url: str, tenant: Tenant) -> Iterator[Client]:
-    with client(url, tenant.api_key) as api:
-        yield api
 
 
 def make_scan(api: Client, **body: Any) -> dict[str, Any]:

@@ -7,27 +7,13 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from ops.embedded.postgres import EmbeddedPostgres
-from sinks.timescale.migrate import Engine
-from tests.integration.api_scene import api_settings, new_tenant, serving
+from tests.integration.api_scene import new_tenant
 from tests.integration.people_scene import PASSWORD, Person, new_person
-from tests.integration.servers import Database, fresh_database
+from tests.integration.servers import Database
 
 pytestmark = pytest.mark.integration
 
 SESSION = "/dashboard/session"
-
-
-@pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as fresh:
-        yield fresh
-
-
-@pytest.fixture(scope="module")
-def url(database: Database) -> Iterator[str]:
-    with serving(api_settings(database.reader_url)) as served:
-        yield served
 
 
 @pytest.fixture

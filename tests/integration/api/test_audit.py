@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
 
 from api import people_models
-from ops.embedded.postgres import EmbeddedPostgres
-from sinks.timescale.migrate import Engine
-from tests.integration.api_scene import add_sensor, api_settings, client, new_tenant, serving
-from tests.integration.people_scene import PASSWORD, Person, as_person, new_address, new_person, post, send
-from tests.integration.servers import Database, Tenant, fresh_database
+from tests.integration.api_scene import add_sensor, client
+from tests.integration.people_scene import PASSWORD, Person, as_person, new_address, post, send
+from tests.integration.servers import Database, Tenant
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def url(database: Database) -> Iterator[str]:
-    settings = api_settings(database.reader_url, sign_in_failures_per_address=10_000)
-    with serving(settings) as url:
-        yield url
-
-
-@pytest.fixture
-def tenant(database: Database) -> Tenant:
-    return new_tenant(database)
-
-
-@pytest.fixture
-def owner(url: str, tenant: Tenant) -> Person:
-    return new_person(url, tenant.api_key, "owner")
+def api_options() -> dict[str, Any]:
+    return {"sign_in_failures_per_address": 10_000}
 
 
 class TestAudit:

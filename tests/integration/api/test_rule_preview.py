@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,45 +11,11 @@ import psycopg
 import pytest
 
 from api import models, rule_models
-from ops.embedded.postgres import EmbeddedPostgres
-from sinks.timescale.migrate import Engine
-from tests.integration.api_scene import (
-    Client,
-    add_readings,
-    add_sensor,
-    api_settings,
-    client,
-    new_tenant,
-    serving,
-    shown,
-)
+from tests.integration.api_scene import Client, add_readings, add_sensor, shown
 from tests.integration.rule_scene import RULE, START, TOO_WARM, condition, refused, send, warm_sensor
-from tests.integration.servers import Database, Tenant, fresh_database
+from tests.integration.servers import Database, Tenant
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def url(database: Database) -> Iterator[str]:
-    with serving(api_settings(database.reader_url)) as url:
-        yield url
-
-
-@pytest.fixture
-def tenant(database: Database) -> Tenant:
-    return new_tenant(database)
-
-
-@pytest.fixture
-def api(url: str, tenant: Tenant) -> Iterator[Client]:
-    with client(url, tenant.api_key) as api:
-        yield api
 
 
 def test_it_gives_the_episodes_that_the_rule_would_have_opened(api: Client, database: Database, tenant: Tenant) -> None:

@@ -14,14 +14,12 @@ from typing import Any
 
 import pytest
 
-from ops.embedded.postgres import EmbeddedPostgres
-from sinks.timescale.migrate import Engine
 from tests.integration.api_processes import api_processes
 from tests.integration.api_scene import Client, client, new_tenant
 from tests.integration.canary_scene import Furnished, furnish
 from tests.integration.live_scene import items, live_client
 from tests.integration.route_walk import Answer, Operation, bodies_with, names_an_id, operations, send, untaught
-from tests.integration.servers import Database, fresh_database
+from tests.integration.servers import Database
 
 pytestmark = pytest.mark.integration
 
@@ -52,12 +50,6 @@ _EACH_TIME = re.compile(
 )
 CHANNELS = ("readings", "alerts", "usage", "scans", "jobs", "notifications")
 FILTERED = {"readings", "alerts"}
-
-
-@pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
 
 
 @pytest.fixture(scope="module")

@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from accounts.tokens import AccessTokens
 from core.clock import SystemClock
-from ops.embedded.postgres import EmbeddedPostgres
-from sinks.timescale.migrate import Engine
 from tests.integration.api_scene import api_settings, client, new_tenant, serving
 from tests.integration.live_scene import emit, event_stream, live_client
 from tests.integration.people_scene import Person, as_person, new_person, send
-from tests.integration.servers import VAULT, Database, Tenant, fresh_database
+from tests.integration.servers import VAULT, Database, Tenant
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def url(database: Database) -> Iterator[str]:
-    with serving(api_settings(database.reader_url)) as url:
-        yield url
-
-
-@pytest.fixture
-def tenant(database: Database) -> Tenant:
-    return new_tenant(database)
 
 
 @pytest.fixture

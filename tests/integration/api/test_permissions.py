@@ -6,18 +6,14 @@ new part makes the walk fail and say what to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from accounts.permissions import ROLES, SCOPES, Permissions, Role, Scope
-from ops.embedded.postgres import EmbeddedPostgres
-from sinks.timescale.migrate import Engine
-from tests.integration.api_scene import Client, api_settings, client, new_tenant, serving
+from tests.integration.api_scene import Client, client, new_tenant
 from tests.integration.canary_scene import Furnished, furnish
 from tests.integration.people_scene import new_person, post
 from tests.integration.route_walk import Operation, operations, send
-from tests.integration.servers import Database, fresh_database
+from tests.integration.servers import Database
 
 pytestmark = pytest.mark.integration
 
@@ -52,18 +48,6 @@ OTHERWISE = {
     # The walk takes the channel of alerts; the document lists what each channel takes.
     "GET /v1/live/{channel}": "alerts:read",
 }
-
-
-@pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def url(database: Database) -> Iterator[str]:
-    with serving(api_settings(database.reader_url)) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

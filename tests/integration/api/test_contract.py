@@ -26,16 +26,14 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from ops.embedded.postgres import EmbeddedPostgres
 from schemas.live import CHANNELS
-from sinks.timescale.migrate import Engine
 from tests.integration.api_processes import api_processes
 from tests.integration.api_scene import new_tenant
 from tests.integration.canary_scene import Furnished, furnish
 from tests.integration.conftest import Broker
 from tests.integration.people_scene import new_person
 from tests.integration.route_walk import CHOICES, Operation, bodies_with, operations
-from tests.integration.servers import Database, fresh_database
+from tests.integration.servers import Database
 
 pytestmark = pytest.mark.integration
 
@@ -72,12 +70,6 @@ NEVER_SUCCEED: Final = {
     "PATCH /v1/scans/{scan_id}/files/{file_id}",
     "DELETE /v1/scans/{scan_id}/files/{file_id}",
 }
-
-
-@pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,54 +10,14 @@ from typing import Any
 import pytest
 
 from api import place_models
-from ops.embedded.postgres import EmbeddedPostgres
-from sinks.timescale.migrate import Engine
-from tests.integration.api_scene import (
-    Client,
-    add_readings,
-    add_sensor,
-    api_settings,
-    client,
-    new_tenant,
-    serving,
-    shown,
-)
+from tests.integration.api_scene import Client, add_readings, add_sensor, client, new_tenant, shown
 from tests.integration.rule_scene import refused, send
-from tests.integration.servers import Database, Tenant, fresh_database
+from tests.integration.servers import Database, Tenant
 
 pytestmark = pytest.mark.integration
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 SITE: dict[str, Any] = {"name": "Harbour Street", "timezone": "Europe/Berlin", "attributes": {"max_celsius": 8}}
-
-
-@pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def url(database: Database) -> Iterator[str]:
-    with serving(api_settings(database.reader_url)) as url:
-        yield url
-
-
-@pytest.fixture
-def tenant(database: Database) -> Tenant:
-    return new_tenant(database)
-
-
-@pytest.fixture
-def api(url: str, tenant: Tenant) -> Iterator[Client]:
-    with client(url, tenant.api_key) as api:
-        yield api
-
-
-@pytest.fixture
-def stranger(url: str, database: Database) -> Iterator[Client]:
-    with client(url, new_tenant(database, "other").api_key) as api:
-        yield api
 
 
 def make_site(api: Client, **fields: Any) -> dict[str, Any]:

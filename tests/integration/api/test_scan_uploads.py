@@ -1,42 +1,32 @@
-"""Files of scans over tus 1.0: in pieces, cut and resumed, checked, refused; with `tus-js-client` through a `kill -9` too."""
+"""Files of scans over tus 1.0: in pieces, cut and resumed, checked, refused."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
-import shutil
-import socket
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
-from api import scan_models
-from ops.embedded.postgres import EmbeddedPostgres
-from sinks.timescale.migrate import Engine
-from tests.integration.api_processes import ApiProcess, start_process
-from tests.integration.api_scene import Client, api_settings, client, new_tenant, serving
+from tests.integration.api_scene import Client, client, new_tenant
 from tests.integration.rule_scene import send
 from tests.integration.scan_scene import set_scan
-from tests.integration.servers import Database, Tenant, fresh_database, wait_until
+from tests.integration.scan_upload_scene import (
+    BYTES,
+    CONTENT,
+    MIB,
+    TUS,
+    add,
+    announced,
+    begin,
+    checksum,
+    objects_below,
+    offset_of,
+)
+from tests.integration.servers import Database, Tenant, wait_until
 
 pytestmark = pytest.mark.integration
-
-CONTENT = bytes(range(256)) * 4  # 1 024 bytes
-TUS = {"Tus-Resumable": "1.0.0"}
-BYTES = TUS | {"Content-Type": "application/offset+octet-stream"}
-MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(database: Database, folder: Path) -> Iterator[str]:
-    with serving(api_settings(database.reader_url, objects_url=str(folder))) as url:
-        yield url
+def api_options(folder: Path) -> dict[str, Any]:
+    return {"objects_url": str(folder)}
 
 
 @pytest.fixture(scope="module")
@@ -58,45 +47,9 @@ def tenant(database: Database) -> Tenant:
 
 
 @pytest.fixture
-def api(url: str, tenant: Tenant) -> Iterator[Client]:
-    with client(url, tenant.api_key) as api:
-        yield api
-
-
-@pytest.fixture
 def files(api: Client) -> str:
     """Where the files of a new scan are."""
     return f"/v1/scans/{send(api, 'POST', '/v1/scans', {}, status=201)['scan_id']}/files"
-
-
-def begin(api: Client, files: str, size: int = len(CONTENT), name: str = "room.ply", **more: Any) -> str:
-    """A new upload's path."""
-    filename = base64.b64encode(name.encode()).decode()
-    headers = TUS | {"Upload-Length": str(size), "Upload-Metadata": f"filename {filename}"}
-    response = api.http.post(files, headers=headers | more.pop("headers", {}), **more)
-    assert response.status_code == 201, response.text
-    scan_models.ScanFileItem.model_validate(response.json())
-    assert response.headers["location"] == f"{files}/{response.json()['file_id']}"
-    return str(response.headers["location"])
-
-
-def add(api: Client, path: str, offset: int, data: Any, **headers: str) -> httpx2.Response:
-    return api.http.patch(path, headers=BYTES | {"Upload-Offset": str(offset)} | headers, content=data)
-
-
-def offset_of(api: Client, path: str) -> int:
-    response = api.http.head(path, headers=TUS)
-    assert response.status_code == 204
-    assert response.headers["cache-control"] == "no-store"
-    return int(response.headers["upload-offset"])
-
-
-def checksum(data: bytes, algorithm: str = "sha256") -> str:
-    return f"{algorithm} {base64.b64encode(hashlib.new(algorithm, data).digest()).decode()}"
-
-
-def objects_below(folder: Path, part: str) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and part in path.parts]
 
 
 def test_a_client_learns_what_it_may_do_without_a_credential(url: str, files: str) -> None:
@@ -169,19 +122,6 @@ def test_a_broken_request_with_a_checksum_leaves_nothing(
     wait_until(lambda: not [one for one in objects_below(folder, "uploads") if pieces in one.parts], what="its removal")
     assert add(api, path, 0, content, **{"Upload-Checksum": checksum(content, "sha1")}).status_code == 204
     assert api.http.get(path).content == content
-
-
-def announced(url: str, path: str, tenant: Tenant, length: int, extra: str = "") -> socket.socket:
-    """A connection on which so many bytes are announced and none are sent yet."""
-    parts = urlsplit(url)
-    head = (
-        f"PATCH {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {tenant.api_key}\r\n"
-        f"Tus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\nContent-Type: application/offset+octet-stream\r\n"
-        f"{extra}Content-Length: {length}\r\n\r\n"
-    )
-    connection = socket.create_connection((parts.hostname or "", parts.port or 0))
-    connection.sendall(head.encode())
-    return connection
 
 
 def test_bytes_that_are_others_than_their_checksum_are_460_and_forgotten(api: Client, files: str) -> None:
@@ -300,85 +240,3 @@ def test_a_scan_that_ended_meanwhile_is_processed_again_with_the_file(
     add(api, path, 0, CONTENT)
 
     assert api.get(f"/v1/scans/{scan_id}")["status"] == "queued"
-
-
-@pytest.fixture(scope="module")
-def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tus-js-client installed."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("Node is not installed, and the real client needs it")
-    folder = tmp_path_factory.mktemp("tus")
-    install = ["npm", "install", "--no-audit", "--no-fund", "--silent", "tus-js-client@4"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, timeout=240, check=False)
-    if done.returncode:
-        pytest.skip("npm cannot install tus-js-client here (no registry within reach)")
-    shutil.copy(Path(__file__).parent / "tus_client.cjs", folder)
-    return folder
-
-
-@pytest.fixture
-def process(database: Database, tmp_path: Path) -> Iterator[ApiProcess]:
-    process = start_process(database, tmp_path / "api.log")
-    wait_until(process.answers, 60, "the API's start")
-    yield process
-    process.kill()
-
-
-def peak_bytes(process: ApiProcess) -> int:
-    """Most memory that it ever had."""
-    status = Path(f"/proc/{process.process.pid}/status").read_text().splitlines()
-    [line] = [line for line in status if line.startswith("VmHWM")]
-    return int(line.split()[1]) * 1024
-
-
-def test_a_large_upload_is_never_whole_in_memory(process: ApiProcess, tenant: Tenant) -> None:
-    with client(process.url, tenant.api_key) as api:
-        scan_id = send(api, "POST", "/v1/scans", {}, status=201)["scan_id"]
-        path = begin(api, f"/v1/scans/{scan_id}/files", size=192 * MIB)
-        before = peak_bytes(process)
-
-        assert add(api, path, 0, (b"x" * MIB for _ in range(192))).status_code == 204
-
-        digest, size = hashlib.sha256(), 0
-        with api.http.stream("GET", path) as response:
-            for data in response.iter_bytes():
-                digest.update(data)
-                size += len(data)
-        assert (size, digest.hexdigest()) == (192 * MIB, hashlib.sha256(b"x" * 192 * MIB).hexdigest())
-        assert peak_bytes(process) - before < 96 * MIB
-
-
-def test_the_real_client_goes_on_after_the_server_was_killed(
-    database: Database, process: ApiProcess, tenant: Tenant, node_folder: Path, tmp_path: Path
-) -> None:
-    content = hashlib.shake_256(b"room").digest(24 * MIB)
-    (tmp_path / "room.ply").write_bytes(content)
-    base = process.url
-    with client(base, tenant.api_key) as api:
-        scan_id = send(api, "POST", "/v1/scans", {}, status=201)["scan_id"]
-    endpoint = f"{base}/v1/scans/{scan_id}/files"
-    words = ["node", "tus_client.cjs", endpoint, tenant.api_key, str(tmp_path / "room.ply"), str(2 * MIB)]
-    with subprocess.Popen(words, cwd=node_folder, stdout=subprocess.PIPE, text=True) as node:
-        said = told(node)
-        first = next(each for each in said if each["said"] == "accepted")
-        process.kill()
-        assert next(said)["said"] in {"retry", "accepted"}
-        again = start_process(database, tmp_path / "api.log", port=process.port)
-        try:
-            rest = list(said)
-            assert node.wait(timeout=60) == 0
-            with client(base, tenant.api_key) as api:
-                assert api.http.get(rest[-1]["url"]).content == content
-                assert api.get(f"/v1/scans/{scan_id}/files")["items"][0]["name"] == "room.ply"
-        finally:
-            again.kill()
-
-    assert first["bytes"] < len(content)
-    assert rest[-1]["said"] == "done", rest
-
-
-def told(node: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
-    """What the client says, as it says it."""
-    assert node.stdout is not None
-    for line in node.stdout:
-        yield json.loads(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,44 +10,11 @@ import psycopg
 import pytest
 
 from api import rule_models
-from ops.embedded.postgres import EmbeddedPostgres
-from sinks.timescale.migrate import Engine
-from tests.integration.api_scene import (
-    Client,
-    add_sensor,
-    api_settings,
-    client,
-    instant,
-    new_tenant,
-    serving,
-)
+from tests.integration.api_scene import Client, add_sensor, client, instant, new_tenant
 from tests.integration.rule_scene import RULE, condition, refused, send, warm_sensor
-from tests.integration.servers import Database, Tenant, fresh_database, wait_until
+from tests.integration.servers import Database, Tenant, wait_until
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def url(database: Database) -> Iterator[str]:
-    with serving(api_settings(database.reader_url)) as url:
-        yield url
-
-
-@pytest.fixture
-def tenant(database: Database) -> Tenant:
-    return new_tenant(database)
-
-
-@pytest.fixture
-def api(url: str, tenant: Tenant) -> Iterator[Client]:
-    with client(url, tenant.api_key) as api:
-        yield api
 
 
 class TestVersions:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
-from ops.embedded.postgres import EmbeddedPostgres
-from sinks.timescale.migrate import Engine
-from tests.integration.api_scene import Client, add_sensor, api_settings, client, instant, new_tenant, serving, shown
+from tests.integration.api_scene import Client, add_sensor, instant, shown
 from tests.integration.rule_scene import send
-from tests.integration.servers import Database, Tenant, fresh_database, wait_until
+from tests.integration.servers import Database, Tenant, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -26,26 +23,8 @@ def at(minute: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def url(database: Database) -> Iterator[str]:
-    with serving(api_settings(database.reader_url, topic_prefix="t-")) as url:
-        yield url
-
-
-@pytest.fixture
-def tenant(database: Database) -> Tenant:
-    return new_tenant(database)
-
-
-@pytest.fixture
-def api(url: str, tenant: Tenant) -> Iterator[Client]:
-    with client(url, tenant.api_key) as api:
-        yield api
+def api_options() -> dict[str, Any]:
+    return {"topic_prefix": "t-"}
 
 
 @pytest.fixture

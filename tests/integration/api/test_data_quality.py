@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 from bisect import bisect_right
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -15,51 +14,16 @@ import pytest
 from api import models
 from api.data_quality import Spacing, spacings_of
 from core.postgres import DatabaseRole, open_pool, tenant_transaction
-from ops.embedded.postgres import EmbeddedPostgres
 from sinks.timescale import reader
-from sinks.timescale.migrate import Engine
 from tests.integration import recording
-from tests.integration.api_scene import (
-    Client,
-    add_readings,
-    add_sensor,
-    api_settings,
-    client,
-    instant,
-    new_tenant,
-    serving,
-    shown,
-)
-from tests.integration.servers import Database, Tenant, fresh_database
+from tests.integration.api_scene import Client, add_readings, add_sensor, instant, shown
+from tests.integration.servers import Database, Tenant
 
 pytestmark = pytest.mark.integration
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
 NOON = instant("2026-11-20T12:00:00Z")
-
-
-@pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def url(database: Database) -> Iterator[str]:
-    with serving(api_settings(database.reader_url)) as url:
-        yield url
-
-
-@pytest.fixture
-def tenant(database: Database) -> Tenant:
-    return new_tenant(database)
-
-
-@pytest.fixture
-def api(url: str, tenant: Tenant) -> Iterator[Client]:
-    with client(url, tenant.api_key) as api:
-        yield api
 
 
 def between(start: datetime, end: datetime) -> dict[str, Any]:

@@ -14,27 +14,13 @@ import pytest
 from accounts import sessions
 from accounts.tokens import AccessTokens
 from core.postgres import DatabaseRole, open_pool
-from ops.embedded.postgres import EmbeddedPostgres
-from sinks.timescale.migrate import Engine
 from tests.integration.api_scene import api_settings, client, new_tenant, serving
 from tests.integration.people_scene import PASSWORD, Person, as_person, new_address, new_person, post, sign_in
-from tests.integration.servers import VAULT, Database, Tenant, fresh_database, wait_until
+from tests.integration.servers import VAULT, Database, Tenant, wait_until
 
 pytestmark = pytest.mark.integration
 
 ACTS_WITHIN_S = 60  # generous: two seconds, and whatever the machine does besides
-
-
-@pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def url(database: Database) -> Iterator[str]:
-    with serving(api_settings(database.reader_url)) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

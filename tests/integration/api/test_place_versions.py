@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
@@ -10,10 +9,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from ops.embedded.postgres import EmbeddedPostgres
-from sinks.timescale.migrate import Engine
 from tests.integration.api_scene import add_sensor, new_tenant
-from tests.integration.servers import Database, Tenant, fresh_database
+from tests.integration.servers import Database, Tenant
 
 pytestmark = pytest.mark.integration
 
@@ -88,12 +85,6 @@ class Places:
     def generation(self) -> int:
         """Of the rules."""
         return int(self.database.query("SELECT rules_generation FROM weir.catalog_generation")[0][0])
-
-
-@pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
 
 
 @pytest.fixture
