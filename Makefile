@@ -17,11 +17,12 @@ ifneq ($(shell $(BIN)/python -c 'print("runs")' 2>/dev/null),runs)
 .PHONY: $(STAMP)
 endif
 
-.PHONY: help setup up test lint types layers unit integration constraints clean
+.PHONY: help setup up test kafka lint types layers unit integration constraints clean
 
 help:
 	@echo "make up      set up, then run the whole system (options: make up ARGS=\"--no-demo --port 8123\")"
 	@echo "make test    set up, then every gate: lint, types, layers, all tests"
+	@echo "make kafka   the tests that take a broker, on Apache Kafka (needs Java 17 and Maven)"
 	@echo "make setup   only set up .venv, and the system's libraries that scans need"
 	@echo "make lint | types | layers | unit | integration   one gate each"
 	@echo "make constraints   renew constraints.txt    make clean   remove .venv and caches"
@@ -59,8 +60,14 @@ up: setup
 	@exec $(BIN)/weir up $(ARGS)
 
 # Tests of real servers mostly wait: three processes, each with servers of its own, halve the time on two cores.
+# The tests sort their files themselves, the longest first, so that no process is left alone with one at the end.
+SPREAD := --dist loadfile --no-loadscope-reorder
+
 test: lint types layers
-	@$(BIN)/python -m pytest -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 $(SPREAD)
+
+kafka: setup
+	@WEIR_TEST_BROKER=kafka $(BIN)/python -m pytest -n 2 $(SPREAD) -m broker tests/integration
 
 lint: setup
 	@$(BIN)/ruff check .
@@ -73,7 +80,7 @@ layers: setup
 	@$(BIN)/lint-imports
 
 unit: setup
-	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
+	@$(BIN)/python -m pytest -n 2 $(SPREAD) tests/unit
 
 integration: setup
 	@$(BIN)/python -m pytest -m integration

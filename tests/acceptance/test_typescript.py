@@ -59,6 +59,19 @@ def client(system: Running, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def compiled(client: Path, system: Running) -> subprocess.CompletedProcess[str]:
+    """What compiling the client and the test programs came to."""
+    return npm(client, system, "run", "build")
+
+
+@pytest.fixture(scope="module")
+def programs(client: Path, compiled: subprocess.CompletedProcess[str]) -> Path:
+    """The client's folder with the test programs ready to run."""
+    assert compiled.returncode == 0, compiled.stdout
+    return client
+
+
 def npm(folder: Path, system: Running, *words: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"WEIR_URL": system.connection["api_url"]}
     return subprocess.run(
@@ -127,11 +140,10 @@ def state(name: str) -> Callable[[dict[str, Any]], bool]:
     return lambda each: each["said"] == "state" and each["state"] == name
 
 
-def test_it_compiles_strictly_against_the_servers_own_description(client: Path, system: Running) -> None:
+def test_it_compiles_strictly_against_the_servers_own_description(
+    client: Path, compiled: subprocess.CompletedProcess[str]
+) -> None:
     assert (client / "src" / "schema.ts").stat().st_size > 10_000
-
-    compiled = npm(client, system, "run", "build")
-
     assert compiled.returncode == 0, compiled.stdout
 
 
@@ -151,9 +163,7 @@ def test_a_wrong_use_of_a_type_does_not_compile(client: Path, system: Running) -
     assert "src/wrong.ts(3," in compiled.stdout
 
 
-def test_a_cut_connection_resumes_and_misses_no_alert(client: Path, system: Running) -> None:
-    built = npm(client, system, "run", "build")
-    assert built.returncode == 0, built.stdout
+def test_a_cut_connection_resumes_and_misses_no_alert(programs: Path, system: Running) -> None:
     rule = {
         "name": "too warm",
         "severity": "major",
@@ -162,7 +172,7 @@ def test_a_cut_connection_resumes_and_misses_no_alert(client: Path, system: Runn
     assert system.post("/v1/rules", rule)[0] == 201
     assert wait_until(lambda: system.publish(("typed", now(), 4.0)) == 202, PATIENCE_S)
     assert wait_until(lambda: bool(system.get("/v1/sensors")[1]["items"]), PATIENCE_S)
-    program = Program.start(client, system)
+    program = Program.start(programs, system)
     try:
         assert program.hears(lambda each: each["said"] == "sensors" and each["names"] == ["typed"])
         assert program.hears(of("snapshot", "readings"))
@@ -195,10 +205,8 @@ def alerts_of(event: dict[str, Any]) -> list[str]:
     return [item["status"] for item in event["items"]]
 
 
-def test_scans_are_made_followed_and_given_files_through_a_broken_connection(client: Path, system: Running) -> None:
-    built = npm(client, system, "run", "build")
-    assert built.returncode == 0, built.stdout
-    program = Program.start(client, system, "scans")
+def test_scans_are_made_followed_and_given_files_through_a_broken_connection(programs: Path, system: Running) -> None:
+    program = Program.start(programs, system, "scans")
     try:
         assert program.hears(lambda each: each["said"] == "cancelled"), program.said
     finally:

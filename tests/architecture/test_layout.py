@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import importlib.metadata
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,12 @@ def findings(pattern: re.Pattern[str], paths: list[Path]) -> list[str]:
     ]
 
 
+@functools.cache
+def owners_of_names() -> Mapping[str, list[str]]:
+    """Which distributions bring a top-level name; asking for it takes a quarter of a second."""
+    return importlib.metadata.packages_distributions()
+
+
 def test_there_is_something_to_look_at() -> None:
     assert len(SOURCES) > 50
     assert ROOT / "pyproject.toml" in TEXTS
@@ -54,14 +62,14 @@ def test_no_other_top_level_folder_or_file_exists() -> None:
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))
 def test_a_top_level_name_belongs_to_this_distribution_alone(package: str) -> None:
-    owners = importlib.metadata.packages_distributions().get(package, [])
+    owners = owners_of_names().get(package, [])
 
     assert set(owners) == {pyproject()["project"]["name"]}
 
 
 def test_the_distribution_owns_no_other_top_level_name() -> None:
     distribution = pyproject()["project"]["name"]
-    owned = {name for name, owners in importlib.metadata.packages_distributions().items() if distribution in owners}
+    owned = {name for name, owners in owners_of_names().items() if distribution in owners}
 
     assert owned - {name for name in owned if name.startswith("__editable__")} == set(PACKAGES)
 

@@ -39,10 +39,11 @@ def record_rule(
     return asyncio.run(add())
 
 
-def episodes(database: Database) -> list[tuple[Any, ...]]:
+def episodes(database: Database, tenant: Tenant) -> list[tuple[Any, ...]]:
     return database.query(
         "SELECT status, started_at, fired_at, resolved_at, peak_value, proven_seconds::float8, possible_seconds::float8"
-        " FROM alert_episodes WHERE status <> 'retracted' ORDER BY started_at"
+        " FROM alert_episodes WHERE status <> 'retracted' AND tenant_id = %s ORDER BY started_at",
+        tenant.tenant_id,
     )
 
 

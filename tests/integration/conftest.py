@@ -33,9 +33,9 @@ class Broker(Protocol):
     def kill(self) -> None: ...
 
 
-def _start_postgres(folder: Path) -> EmbeddedPostgres:
+def _start_postgres(folder: Path, **settings: str) -> EmbeddedPostgres:
     root = os.environ.get("WEIR_TEST_PG_ROOT")
-    extra = {"max_connections": "200"}
+    extra = {"max_connections": "200", **settings}
     if root and list(Path(root).glob("lib/**/timescaledb.so")):
         extra |= {"shared_preload_libraries": "timescaledb", "timescaledb.max_background_workers": "4"}
     server = EmbeddedPostgres(folder, pg_root=Path(root) if root else None, extra_settings=extra)
@@ -45,7 +45,8 @@ def _start_postgres(folder: Path) -> EmbeddedPostgres:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    server = _start_postgres(tmp_path_factory.mktemp("postgres"))
+    # Nobody kills this one, and databases come and go with every test.
+    server = _start_postgres(tmp_path_factory.mktemp("postgres"), fsync="off")
     yield server
     server.stop()
 
@@ -76,17 +77,36 @@ def own_database(own_postgres: EmbeddedPostgres) -> Iterator[Database]:
         yield database
 
 
-def new_broker() -> Broker:
+@pytest.fixture(scope="session")
+def new_broker() -> Callable[[], Broker]:
+    """Every broker comes from here, so that tests which could tell one from another are known by it."""
     if os.environ.get("WEIR_TEST_BROKER", "embedded") == "kafka":
         from tests.integration.kafka_server import ApacheKafka
 
-        return ApacheKafka()
-    return EmbeddedBroker()
+        return ApacheKafka
+    return EmbeddedBroker
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what another broker could change: with one, nothing else needs to run again."""
+    for item in items:
+        if "new_broker" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.broker)
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator[Broker]:
+def broker(new_broker: Callable[[], Broker]) -> Iterator[Broker]:
     """A broker for all tests; one that stops it starts it again and makes its topics anew."""
+    broker = new_broker()
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def own_broker(new_broker: Callable[[], Broker]) -> Iterator[Broker]:
+    """A broker that the test may stop."""
     broker = new_broker()
     broker.start()
     yield broker

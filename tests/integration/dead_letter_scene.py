@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +13,7 @@ from typing import Any
 from core.postgres import DatabaseRole, open_pool
 from schemas.errors import Reason
 from sinks.dead_letters import Refusal, Selection, Source, write_refusals
+from tests.commands import weir
 from tests.integration.servers import Database
 
 REFUSED_AT = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
@@ -68,17 +67,8 @@ class Command:
     bootstrap: str
 
     def __call__(self, *words: str | int) -> subprocess.CompletedProcess[str]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
         settings = {"WEIR_DATABASE_URL": self.database_url, "WEIR_KAFKA_BOOTSTRAP": self.bootstrap}
-        return subprocess.run(
-            [sys.executable, "-m", "ops.cli", "dead-letters", *map(str, words)],
-            env=environment | settings,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        return weir("dead-letters", *words, **settings)
 
     def json(self, *words: str | int) -> list[dict[str, Any]]:
         done = self(*words, "--json")

@@ -33,9 +33,14 @@ def reading(at: str | int, value: float, sensor: str = "air", **more: object) ->
 
 
 class ThirdPartyDevice:
-    """Publishes records with confluent-kafka and its own partitioner (CRC32, not Java's murmur2)."""
+    """Publishes records with confluent-kafka and its own partitioner (CRC32, not Java's murmur2).
+
+    Attributes:
+        sent: how many records so far.
+    """
 
     def __init__(self, bootstrap: str, topic: str) -> None:
+        self.sent = 0
         self._topic = topic
         self._producer = Producer(
             {"bootstrap.servers": bootstrap, "linger.ms": 20, "message.max.bytes": 8_000_000, "acks": "all"}
@@ -67,6 +72,7 @@ class ThirdPartyDevice:
             on_delivery=self._delivered,
         )
         self._producer.poll(0)
+        self.sent += 1
 
     def send_all(self, device: DeviceCredentials, values: Iterable[bytes]) -> None:
         """Publish many records of one device and wait for the broker."""

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psycopg
 import pytest
 
-from tests.integration.servers import Database
+from tests.integration.publishing import ThirdPartyDevice, body, reading
+from tests.integration.servers import Database, Tenant
 
 FILE = Path(__file__).resolve().parents[3] / "shared" / "data" / "machine_temperature.csv"
 
@@ -94,3 +96,21 @@ _ROLLUPS = {
 def epoch_ms(at: datetime) -> int:
     """Epoch milliseconds of an aware time."""
     return round(at.astimezone(UTC).timestamp() * 1000)
+
+
+def committed_records(database: Database) -> int:
+    """Sum of the positions; -1 while the database is away."""
+    try:
+        return int(database.query("SELECT coalesce(sum(next_offset), 0) FROM stream_positions")[0][0])
+    except psycopg.OperationalError:
+        return -1
+
+
+def publish_rows(device: ThirdPartyDevice, tenant: Tenant, order: list[int], per_record: int) -> int:
+    """Publish the file's rows in the order given; returns the number of records."""
+    every = rows().rows()
+    readings = [reading(epoch_ms(every[n][0]), every[n][1]) for n in order]
+    records = [body(*readings[n : n + per_record]) for n in range(0, len(readings), per_record)]
+    # Two devices of one tenant would be two sensors; one device stays in one partition, so this uses one key.
+    device.send_all(tenant.devices[0], records)
+    return len(records)

@@ -40,7 +40,9 @@ def test_growth_is_in_the_row_at_once_and_told_as_a_version_later(
         device.send_all(tenant.devices[0], [body(*minutes([9.0 + number], first=5 * number))])
         settled(database, number + 1)
         # Five minutes more with each reading, the newest being the worst.
-        assert episodes(database) == [("firing", at(0), at(0), None, 9.0 + number, 300.0 * number, 300.0 * number)]
+        assert episodes(database, tenant) == [
+            ("firing", at(0), at(0), None, 9.0 + number, 300.0 * number, 300.0 * number)
+        ]
 
     wait_until(lambda: newest_version(database)["proven_seconds"] == 1500, 60, "the growth told")
     shown = newest_version(database)

@@ -13,7 +13,7 @@ from kafka import KafkaConsumer
 
 from core.kafka import describe
 from tests.integration.api_scene import Client, api_settings, client, new_tenant, serving
-from tests.integration.conftest import Broker, new_broker
+from tests.integration.conftest import Broker
 from tests.integration.publishing import body, reading, signed_headers
 from tests.integration.servers import Database, Tenant, WorkerProcess, wait_until
 
@@ -216,28 +216,24 @@ class TestRefused:
 
 
 def test_while_the_broker_is_away_it_is_503_with_retry_after_and_afterwards_202_again(
-    database: Database, tenant: Tenant
+    database: Database, tenant: Tenant, own_broker: Broker
 ) -> None:
-    broker = new_broker()
-    broker.start()
-    try:
-        settings = api_settings(
-            database.reader_url, kafka_bootstrap=broker.bootstrap, api_ingest_timeout_s=2.0, topic_partitions=3
-        )
-        with serving(settings) as url, client(url, credential_of(tenant)) as device:
-            assert post(device, body(reading(AT, 1.5))).status_code == 202
-            assert describe(broker.bootstrap, ["readings"])["readings"].partitions == 3
-            broker.stop()
-
-            refused = post(device, body(reading(AT, 2.5)))
-            assert (refused.status_code, refused.json()["code"]) == (503, "broker_unavailable")
-            assert int(refused.headers["retry-after"]) >= 1
-            assert device.http.get("/livez").status_code == 200
-
-            broker.start()
-            wait_until(lambda: post(device, body(reading(AT, 3.5))).status_code == 202, 30, "the broker's return")
-    finally:
+    broker = own_broker
+    settings = api_settings(
+        database.reader_url, kafka_bootstrap=broker.bootstrap, api_ingest_timeout_s=2.0, topic_partitions=3
+    )
+    with serving(settings) as url, client(url, credential_of(tenant)) as device:
+        assert post(device, body(reading(AT, 1.5))).status_code == 202
+        assert describe(broker.bootstrap, ["readings"])["readings"].partitions == 3
         broker.stop()
+
+        refused = post(device, body(reading(AT, 2.5)))
+        assert (refused.status_code, refused.json()["code"]) == (503, "broker_unavailable")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert device.http.get("/livez").status_code == 200
+
+        broker.start()
+        wait_until(lambda: post(device, body(reading(AT, 3.5))).status_code == 202, 30, "the broker's return")
 
 
 def test_a_broker_that_never_was_there_does_not_keep_the_api_from_starting(database: Database, tenant: Tenant) -> None:

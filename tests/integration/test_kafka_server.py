@@ -15,6 +15,7 @@ from tests.integration.kafka_server import ApacheKafka
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.broker,
     pytest.mark.skipif(os.environ.get("WEIR_TEST_BROKER") != "kafka", reason="runs in the Apache Kafka lane"),
 ]
 

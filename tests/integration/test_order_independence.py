@@ -25,7 +25,7 @@ from tests.integration.alert_scene import NEW_WORKER, change_rule, record_rule
 from tests.integration.conftest import Broker
 from tests.integration.publishing import ThirdPartyDevice, body
 from tests.integration.servers import Database, Tenant, create_tenant, wait_until
-from tests.unit.processors.rules import reference
+from tests.unit.processors.rules import reference, reference_world
 
 pytestmark = pytest.mark.integration
 
@@ -115,7 +115,7 @@ def expected(rows: Sequence[Row], recorded: Recorded) -> list[Episode]:
         RuleVersion(moment, None if document is None else parse_rule(document))
         for document, moment in recorded.versions
     ]
-    found = reference.judge(versions, reference.World(rows), 0)
+    found = reference.judge(versions, reference_world.World(rows), 0)
     condition = versions[0].rule.condition if versions[0].rule else None
     if isinstance(condition, Silence):
         last = rows[-1][0]

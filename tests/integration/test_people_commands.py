@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +14,7 @@ from ops import demo
 from ops.connection_file import DemoTenant
 from ops.embedded.postgres import EmbeddedPostgres
 from sinks.timescale.migrate import Engine
+from tests import commands
 from tests.integration.api_scene import api_settings, client, serving
 from tests.integration.servers import VAULT, Database, fresh_database
 
@@ -35,16 +34,7 @@ def url(database: Database) -> Iterator[str]:
 
 
 def weir(url: str, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
-    return subprocess.run(
-        [sys.executable, "-m", "ops.cli", *words],
-        env=environment | {"WEIR_DATABASE_URL": url},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return commands.weir(*words, stdin=stdin, WEIR_DATABASE_URL=url)
 
 
 def sign_in(url: str, email: str, password: str, status: int = 200) -> dict[str, Any]:

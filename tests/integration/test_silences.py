@@ -49,16 +49,16 @@ def test_a_silent_sensor_is_found_once_and_its_next_reading_resolves_it(
     new_worker()
     settled(database, 1)
 
-    wait_until(lambda: len(episodes(database)) == 1, 60, "the silence")
+    wait_until(lambda: len(episodes(database, tenant)) == 1, 60, "the silence")
     started = datetime.fromtimestamp(last / 1000, UTC)
     fired = datetime.fromtimestamp((last + 10 * MINUTE_MS) / 1000, UTC)
-    assert episodes(database)[0][:4] == ("firing", started, fired, None)
+    assert episodes(database, tenant)[0][:4] == ("firing", started, fired, None)
     assert database.query("SELECT kind FROM weir.notification") == [("fired",)]
 
     back = minutes_ago(1)
     device.send_all(tenant.devices[0], [body(reading(back, 4.0))])
     settled(database, 2)
-    assert [one[:4] for one in episodes(database)] == [
+    assert [one[:4] for one in episodes(database, tenant)] == [
         ("resolved", started, fired, datetime.fromtimestamp(back / 1000, UTC))
     ]
 
@@ -70,13 +70,13 @@ def test_data_that_fills_a_silence_takes_it_back(
     last = minutes_ago(14)
     device.send_all(tenant.devices[0], [body(reading(last, 4.0))])
     new_worker()
-    wait_until(lambda: len(episodes(database)) == 1, 60, "the silence")
+    wait_until(lambda: len(episodes(database, tenant)) == 1, 60, "the silence")
 
     filled = [reading(last + n * MINUTE_MS, 4.0) for n in range(1, 14)]
     device.send_all(tenant.devices[0], [body(*filled)])
     settled(database, 2)
 
-    assert episodes(database) == []
+    assert episodes(database, tenant) == []
     assert database.query("SELECT status, reason FROM alert_episodes") == [("retracted", "data_recovered")]
 
 
@@ -104,15 +104,15 @@ def test_a_rule_finds_a_silence_that_began_before_it_did(
     add_rule(database, tenant, SILENCE, begins)
     add_rule(database, tenant, {"type": "silence", "after": "1d"}, begins)
 
-    wait_until(lambda: len(episodes(database)) == 1, 60, "the silence")
+    wait_until(lambda: len(episodes(database, tenant)) == 1, 60, "the silence")
     started, fired = datetime.fromtimestamp(last / 1000, UTC), begins + timedelta(minutes=10)
-    assert episodes(database)[0][:4] == ("firing", started, fired, None)
+    assert episodes(database, tenant)[0][:4] == ("firing", started, fired, None)
 
     # Its next reading closes the gap, which is judged anew: the same.
     back = minutes_ago(1)
     device.send_all(tenant.devices[0], [body(reading(back, 4.0))])
     settled(database, 2)
-    assert [one[:4] for one in episodes(database)] == [
+    assert [one[:4] for one in episodes(database, tenant)] == [
         ("resolved", started, fired, datetime.fromtimestamp(back / 1000, UTC))
     ]
     assert database.query("SELECT count(*) FROM alert_episodes") == [(1,)]
@@ -127,7 +127,7 @@ def test_changing_and_deleting_a_rule_about_silence_changes_the_open_one(
     last = minutes_ago(60)
     device.send_all(tenant.devices[0], [body(reading(last, 4.0))])
     new_worker()
-    wait_until(lambda: len(episodes(database)) == 2, 60, "both silences")
+    wait_until(lambda: len(episodes(database, tenant)) == 2, 60, "both silences")
 
     # Told backwards, the rung of 30 min ended after 45, the rule after 50.
     without, deleted = (datetime.fromtimestamp((last + n * MINUTE_MS) / 1000, UTC) for n in (45, 50))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from core.kafka import ensure_topics
 from ops.embedded.postgres import EmbeddedPostgres
-from tests.integration.conftest import PARTITIONS, Broker, new_broker
+from tests.integration.conftest import PARTITIONS, Broker
 from tests.integration.publishing import ThirdPartyDevice, body, reading
 from tests.integration.servers import (
     PASSWORD,
@@ -29,15 +29,6 @@ AT = "2026-10-01T12:00:00.000Z"
 
 def count(database: Database) -> int:
     return int(database.query("SELECT count(*) FROM readings")[0][0])
-
-
-@pytest.fixture
-def own_broker() -> Iterator[Broker]:
-    """A broker that the test may stop."""
-    broker = new_broker()
-    broker.start()
-    yield broker
-    broker.stop()
 
 
 def start(environment: dict[str, str], folder: Path) -> WorkerProcess:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +17,7 @@ from schemas import rfc3339
 from schemas.usage import DAY_MS, HOUR_MS
 from sinks.timescale import retention
 from sinks.timescale.migrate import Engine
+from tests.commands import weir
 from tests.integration.api_scene import api_settings, client, serving
 from tests.integration.metering_scene import MeteringScene, Reading, run_scene
 from tests.integration.servers import Database, Tenant, create_tenant, fresh_database
@@ -191,14 +190,7 @@ class TestOverHttp:
 class TestOnTheCommandLine:
     @staticmethod
     def reconcile(database: Database, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "ops.cli", "reconcile", *words],
-            env={**os.environ, "WEIR_DATABASE_URL": database.operator_url},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        return weir("reconcile", *words, WEIR_DATABASE_URL=database.operator_url)
 
     def test_it_ends_with_1_where_anything_differs_and_0_where_all_agree(self, database: Database) -> None:
         tenant: Tenant = metered(database, ("air", ms("2027-01-10T12:00") - 365 * DAY_MS, 1.0))

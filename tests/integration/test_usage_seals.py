@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from schemas.receipts import Receipt
 from schemas.usage import DAY_MS, HOUR_MS
 from sinks.timescale import retention
 from sinks.timescale.migrate import Engine
+from tests import commands
 from tests.integration.metering_scene import MeteringScene, Reading, run_scene
 from tests.integration.servers import Database, Tenant, create_tenant
 from tests.integration.store_scene import at, store_scene
@@ -141,11 +140,8 @@ class TestSeals:
 class TestReceipts:
     @staticmethod
     def weir(*words: str, database: Database | None = None) -> subprocess.CompletedProcess[str]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
-        if database is not None:
-            environment["WEIR_DATABASE_URL"] = database.operator_url
-        command = [sys.executable, "-m", "ops.cli", "usage", *words]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        settings = {} if database is None else {"WEIR_DATABASE_URL": database.operator_url}
+        return commands.weir("usage", *words, **settings)
 
     def test_a_receipt_outlives_the_rows_and_names_the_hour_that_was_changed(
         self, database: Database, tmp_path: Path

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import commands
+
 PROJECT = Path(__file__).parents[3]
 
 
@@ -51,7 +53,7 @@ def test_help_comes_quickly() -> None:
         return after.children_user + after.children_system - before.children_user - before.children_system
 
     # Processor time and the best of some runs, as other tests may keep the machine busy.
-    assert min(cpu_seconds() for _ in range(5)) < 0.5
+    assert any(cpu_seconds() < 0.5 for _ in range(5))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_help_comes_quickly() -> None:
     ["up", "migrate", "worker", "api", "jobs", "simulate", "publish", "dead-letters", "reconcile", "billing", "doctor"],
 )
 def test_each_command_is_found_under_its_name(command: str) -> None:
-    done = weir(command, "--help")
+    done = commands.weir(command, "--help", COLUMNS="200")
 
     assert done.returncode == 0, done.stderr
     assert f"Usage: weir {command}" in done.stdout

@@ -30,7 +30,7 @@ from schemas.rules import (
     Target,
     Threshold,
 )
-from tests.unit.processors.rules import reference
+from tests.unit.processors.rules import reference, reference_world
 
 MINUTE = 60_000
 HOUR = 3_600_000
@@ -148,7 +148,7 @@ def rounded(episodes: list[Episode]) -> list[Episode]:
 def test_the_judge_finds_what_the_reference_finds(
     versions: list[RuleVersion], rows: list[tuple[int, int, float]], declared_ms: int | None
 ) -> None:
-    world = reference.World(rows, declared_ms, applies, attribute, timezone)
+    world = reference_world.World(rows, declared_ms, applies, attribute, timezone)
 
     assert rounded(judged(versions, rows, declared_ms)) == rounded(reference.judge(versions, world, 0))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from processors.rules.judge import RuleVersion
-from tests.unit.processors.rules import reference
+from tests.unit.processors.rules import reference, reference_world
 from tests.unit.processors.rules.judging import judged_at, rule
 
 RECORDING = Path(__file__).parents[5] / "shared" / "data" / "machine_temperature.csv"
@@ -42,5 +42,5 @@ def test_episodes_of_a_recorded_machine(recording: list[tuple[int, int, float]],
 
     found = judged_at(versions, [row[0] for row in recording], [row[2] for row in recording])
 
-    assert found == reference.judge(versions, reference.World(recording), 0)
+    assert found == reference.judge(versions, reference_world.World(recording), 0)
     assert any(one.status == "resolved" for one in found)

@@ -4,63 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 from kafka import KafkaConsumer
 
-from core.kafka import ensure_topics
-from ops.embedded.postgres import EmbeddedPostgres
-from sinks.timescale.migrate import Engine
-from tests.integration.conftest import PARTITIONS, Broker
+from tests.integration.conftest import Broker
 from tests.integration.publishing import ThirdPartyDevice, body, reading, signed_headers
 from tests.integration.servers import (
     Database,
-    WorkerProcess,
     create_tenant,
-    fresh_database,
     wait_until,
-    worker_environment,
 )
 from tests.integration.stream_scene import Own
 
 pytestmark = pytest.mark.integration
 
 AT = "2026-10-01T12:00:00.000Z"
-
-
-# One worker, database and set of topics serve the whole module; each test has a tenant of its own.
-
-
-@pytest.fixture(scope="module")
-def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
-    with fresh_database(postgres.superuser_url, engine) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def topic_prefix(broker: Broker) -> str:
-    prefix = f"t{secrets.token_hex(4)}-"
-    ensure_topics(broker.bootstrap, prefix, PARTITIONS)
-    return prefix
-
-
-@pytest.fixture(scope="module")
-def device(broker: Broker, topic_prefix: str) -> ThirdPartyDevice:
-    return ThirdPartyDevice(broker.bootstrap, f"{topic_prefix}readings")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def worker(
-    database: Database, broker: Broker, topic_prefix: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[WorkerProcess]:
-    environment = worker_environment(database, broker.bootstrap, topic_prefix)
-    worker = WorkerProcess(environment, tmp_path_factory.mktemp("worker") / "worker.log").start()
-    yield worker
-    worker.kill()
 
 
 @pytest.fixture
