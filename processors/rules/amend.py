@@ -67,7 +67,10 @@ def amend(
 
 
 def _amend(stored: Sequence[StoredEpisode], judged: Sequence[Episode], retraction: str) -> list[Amendment]:
-    free = sorted(stored, key=_seniority)
+    # A run that has ended without firing is told as what it was, whatever begins after it.
+    ended_ms = {episode.started_at_ms for episode in judged if episode.status == "retracted"}
+    over = [one for one in stored if one.episode.fired_at_ms is None and one.episode.started_at_ms in ended_ms]
+    free = sorted((one for one in stored if one not in over), key=_seniority)
     changes: list[Amendment] = []
     real = [episode for episode in judged if episode.status != "retracted"]
     survivors: dict[int, StoredEpisode] = {}
@@ -82,6 +85,7 @@ def _amend(stored: Sequence[StoredEpisode], judged: Sequence[Episode], retractio
             changes.append(Amendment(None, episode))
         elif not _same(survivor.episode, episode):
             changes.append(Amendment(survivor.alert_id, episode, is_growth=_is_growth(survivor.episode, episode)))
+    changes += [Amendment(one.alert_id, None, reason="not_confirmed") for one in over]
     for left in free:
         heir = next(
             (survivors[n] for n, one in enumerate(real) if n in survivors and _overlap(left.episode, one)), None
@@ -119,6 +123,9 @@ def _seniority(stored: StoredEpisode) -> tuple[int, int, str]:
 
 
 def _overlap(left: Episode, right: Episode) -> bool:
+    """Whether they have a moment in common; two silences more than the reading that ends one and begins the other."""
+    if math.isnan(left.peak_value) and math.isnan(right.peak_value):
+        return bool(left.started_at_ms < _end(right) and right.started_at_ms < _end(left))
     return bool(left.started_at_ms <= _end(right) and right.started_at_ms <= _end(left))
 
 

@@ -45,6 +45,29 @@ def test_episodes_that_touch_in_one_moment_are_the_same_one() -> None:
         ]
 
 
+def test_silences_on_both_sides_of_a_reading_are_two() -> None:
+    def silence(*times: int | None) -> Episode:
+        return replace(episode(*times), peak_value=math.nan)  # type: ignore[arg-type]
+
+    before, after = silence(20, 40, 60), silence(60, 80, None)
+
+    # The first one's gap is filled.
+    assert amend([StoredEpisode("a", before), StoredEpisode("b", after)], [after], "data_recovered") == [
+        Amendment("a", None, reason="data_recovered")
+    ]
+
+
+def test_a_run_that_ended_without_firing_is_not_the_one_that_begins_after_it() -> None:
+    ended, next_run = episode(0, None, None, status="retracted"), episode(60, None, None)
+
+    assert amend([stored("a", 0, None, None)], [ended, next_run]) == [
+        Amendment(None, next_run),
+        Amendment("a", None, reason="not_confirmed"),
+    ]
+    # Its start may have moved meanwhile: then it is the same run.
+    assert amend([stored("a", 5, None, None)], [ended, next_run]) == [Amendment("a", next_run)]
+
+
 def test_an_open_episode_lasts_for_ever() -> None:
     later = episode(1_000, 1_005, None)
 
