@@ -21,7 +21,8 @@ DEFAULT_INTERVAL_MS: Final = 300_000
 GAP_INTERVALS: Final = 3
 """A gap is more than this many expected intervals."""
 
-_MIN_READINGS: Final = 4
+MIN_READINGS: Final = 4
+"""Fewer readings in the 24 h say nothing."""
 
 Times = NDArray[np.int64]
 
@@ -62,7 +63,7 @@ def expected_intervals_ms(at_ms: Times, declared_interval_ms: int | None = None)
     later = at_ms[1:]
     first = np.searchsorted(at_ms, later - WINDOW_MS, side="right")
     last = np.searchsorted(at_ms, later, side="right") - 1
-    enough = np.flatnonzero(last - first + 1 >= _MIN_READINGS)
+    enough = np.flatnonzero(last - first + 1 >= MIN_READINGS)
     expected[enough] = _median_spacings(np.diff(at_ms), first[enough], last[enough])
     return expected
 

@@ -31,6 +31,7 @@ from processors.rules.model import (
     RETRACTED,
     RULE_CHANGED,
     Episode,
+    Flags,
     RuleVersion,
     SensorContext,
     Series,
@@ -77,6 +78,7 @@ def judge(
     context: SensorContext,
     *,
     from_ms: int,
+    gap: Flags | None = None,
 ) -> list[Episode]:
     """All episodes from `from_ms` on, in order.
 
@@ -89,6 +91,7 @@ def judge(
         context: the sensor.
         from_ms: judging starts idle at the first reading not before this. The result equals that of judging everything
             if no episode, pending ones included, is open there.
+        gap: per reading whether a gap lies before it, where that is known; else the readings tell.
 
     Returns:
         Episodes by `started_at` and `fired_at`; those that are pending or firing after the last reading come last. Runs
@@ -98,7 +101,7 @@ def judge(
     if not len(at_ms) == len(seq) == len(value):
         msg = f"{len(at_ms)} times, {len(seq)} sequence numbers and {len(value)} values, expected as many of each"
         raise ValueError(msg)
-    series = series_of(at_ms, value, context.declared_interval_ms)
+    series = series_of(at_ms, value, context.declared_interval_ms) if gap is None else Series(at_ms, value, gap)
     found: list[Episode] = []
     for spans in map(spans_of, rungs_of(versions)):
         # Values near the end of floats may overflow to infinity, which compares rightly.
@@ -115,6 +118,7 @@ def judge_on(
     value: Values,
     context: SensorContext,
     begin: Carried | int,
+    gap: Flags | None = None,
 ) -> tuple[list[Episode], Carried | None]:
     """The same of a rule without ladder, going on from a firing episode; and what the next batch can go on from.
 
@@ -126,12 +130,14 @@ def judge_on(
         context: as for `judge`.
         begin: the episode that was firing, or where judging starts idle. Carried only where all later readings are later
             than every reading it was judged with: another one of the same time may change the gap before it.
+        gap: per reading whether a gap lies before it, where that is known.
 
     Returns:
         The episodes, of which the carried one is the first; equal to judging all from its start. And the firing one to
         carry on: None if none is open, or its condition needs more than one reading's word for where it stands.
     """
-    spans, series = spans_of(versions), series_of(at_ms, value, context.declared_interval_ms)
+    spans = spans_of(versions)
+    series = series_of(at_ms, value, context.declared_interval_ms) if gap is None else Series(at_ms, value, gap)
     from_ms = begin if isinstance(begin, int) else begin.at_ms
     judgement = _Judgement(series, context, from_ms)
     if isinstance(begin, Carried):

@@ -49,11 +49,15 @@ class SensorHistory:
             np.concatenate((self.value, later.value)),
         )
 
+    def first(self, from_ms: int) -> int:
+        """The index of the last reading at or before a moment, and of those that share its time the first."""
+        before = int(np.searchsorted(self.at_ms, from_ms, side="right")) - 1
+        return int(np.searchsorted(self.at_ms, self.at_ms[before])) if before >= 0 else 0
+
     def stretch(self, from_ms: int, to_ms: int | None) -> SensorHistory:
         """From the last reading at or before one moment (and what shares its time) up to another; None: to the end."""
-        before = int(np.searchsorted(self.at_ms, from_ms, side="right")) - 1
-        low = int(np.searchsorted(self.at_ms, self.at_ms[before])) if before >= 0 else 0
-        return self.part(low, len(self.at_ms) if to_ms is None else int(np.searchsorted(self.at_ms, to_ms)))
+        until = len(self.at_ms) if to_ms is None else int(np.searchsorted(self.at_ms, to_ms))
+        return self.part(self.first(from_ms), until)
 
 
 _NOTHING = SensorHistory(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float64))

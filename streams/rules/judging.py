@@ -7,7 +7,7 @@ windows need, judge, compare with the stored episodes, write the difference. Lat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from core.postgres import Connection
 from processors.rules.amend import Amendment, StoredEpisode, amend
 from processors.rules.judge import Carried, judge, judge_on, look_back_ms, open_silences
-from processors.rules.model import FIRING, Episode, SensorContext
+from processors.rules.model import FIRING, Episode, Flags, SensorContext
 from schemas.rules import Aggregate, Combination, Condition, Rule, Threshold
 from streams.rules import episodes
 from streams.rules.book import BookedRule
@@ -187,7 +187,7 @@ async def _judged(
     stored_of = await episodes.stored_episodes_of(connection, [trial.stretch for trial in trials])
     found: list[tuple[Pair, Amendment]] = []
     again: list[Task] = []
-    for trial, (series, context), stored in zip(trials, readings, stored_of, strict=True):
+    for trial, (series, gap), stored in zip(trials, readings, stored_of, strict=True):
         task, booked = trial.task, trial.task.booked
         if trial.firing is not None:
             stored = [one for one in stored if one.episode.status == FIRING]  # noqa: PLW2901 - the others ended before
@@ -196,7 +196,7 @@ async def _judged(
             _note(memory, task, None, None)
             again.append(task)
             continue
-        judged, carried = _judge(trial, series, context)
+        judged, carried = _judge(trial, series, gap)
         if booked.is_silence:
             judged = [*judged, *_still_silent(task, stored, series.at_ms, now_ms)]
         to_ms = trial.stretch.to_ms
@@ -211,12 +211,12 @@ async def _judged(
     return found, again
 
 
-def _judge(trial: _Trial, series: SensorHistory, context: SensorContext) -> tuple[list[Episode], Carried | None]:
-    versions = trial.task.booked.versions
+def _judge(trial: _Trial, series: SensorHistory, gap: Flags | None) -> tuple[list[Episode], Carried | None]:
+    versions, context = trial.task.booked.versions, trial.task.context
     if trial.task.is_carried:
-        return judge_on(versions, series.at_ms, series.seq, series.value, context, trial.begin)
+        return judge_on(versions, series.at_ms, series.seq, series.value, context, trial.begin, gap)
     from_ms = trial.stretch.from_ms
-    return judge(versions, series.at_ms, series.seq, series.value, context, from_ms=from_ms), None
+    return judge(versions, series.at_ms, series.seq, series.value, context, from_ms=from_ms, gap=gap), None
 
 
 def _note(memory: Memory | None, task: Task, carried: Carried | None, episode: Episode | None) -> None:
@@ -226,8 +226,8 @@ def _note(memory: Memory | None, task: Task, carried: Carried | None, episode: E
 
 async def _readings(
     connection: Connection, trials: Sequence[_Trial], memory: Memory | None
-) -> list[tuple[SensorHistory, SensorContext]]:
-    """What each trial judges: from memory where it reaches, else from the store, each sensor once."""
+) -> list[tuple[SensorHistory, Flags | None]]:
+    """What each trial judges, and its gaps where they are known: from memory, else from the store, each sensor once."""
     recalled = [_recalled(trial, memory) for trial in trials]
     asked = [trial for trial, one in zip(trials, recalled, strict=True) if one is None]
     spans: dict[int, tuple[int, int]] = {}
@@ -243,19 +243,19 @@ async def _readings(
             read[trial.task.pair.sensor_no].stretch(
                 trial.reads_from_ms - trial.task.reads_back_ms, trial.stretch.to_ms
             ),
-            trial.task.context,
+            None,
         )
         for trial, one in zip(trials, recalled, strict=True)
     ]
 
 
-def _recalled(trial: _Trial, memory: Memory | None) -> tuple[SensorHistory, SensorContext] | None:
+def _recalled(trial: _Trial, memory: Memory | None) -> tuple[SensorHistory, Flags | None] | None:
     task = trial.task
     if memory is None or not task.is_live:
         return None
     declared_ms = task.context.declared_interval_ms
     found = memory.recall(task.pair.sensor_no, trial.reads_from_ms, task.window_ms, declared_ms)
-    return None if found is None else (found.readings, replace(task.context, declared_interval_ms=found.interval_ms))
+    return None if found is None else (found.readings, found.gap)
 
 
 def _keep(

@@ -3,8 +3,9 @@
 It is a cache and nothing else. What is kept of a sensor counts while the version of its state is the one that this worker's
 last batch made: any other batch, late rows too, and any batch that did not commit, makes it forget. Then the store is asked.
 
-A fast sensor's 24 h, which judging would want for the expected interval, are not kept but for their least spacing: where
-nothing lies further apart than three times that, there is no gap whatever the median is.
+Which neighbours have a gap between them is kept with the readings: nothing that comes later changes it. A fast sensor's
+24 h, which tell it, are not kept but for their least spacing: where nothing lies further apart than three times that, there
+is no gap whatever the median is.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.gaps import DEFAULT_INTERVAL_MS, GAP_INTERVALS, WINDOW_MS
+from processors.gaps import DEFAULT_INTERVAL_MS, GAP_INTERVALS, MIN_READINGS, WINDOW_MS, expected_intervals_ms
 from processors.rules.judge import Carried
-from processors.rules.model import Episode
+from processors.rules.model import Episode, Flags, series_of
 from streams.rules.book import BookedRule
 from streams.rules.histories import SensorHistory
 from streams.rules.recent import SensorColumns
@@ -38,35 +39,94 @@ class Firing:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """Readings for judging, and an expected interval that leaves the same gaps among them as the true one would."""
+    """Readings for judging, and of each one whether a gap lies before it."""
 
     readings: SensorHistory
-    interval_ms: int | None
+    gap: Flags
 
 
 @dataclass(slots=True)
 class _Sensor:
-    """Readings from the last one at or before `since_ms` on, and the least spacing from the one at `spaced_ms` on."""
+    """Readings from the last one at or before `since_ms` on, and the least spacing from the one at `spaced_ms` on.
+
+    `gap` tells of each reading whether a gap lies before it, as far as `is_told` says that this is known. `widest_ms` is the
+    greatest spacing that was judged.
+    """
 
     since_ms: int
     readings: SensorHistory
     spaced_ms: int
     least_ms: int
+    widest_ms: int
+    gap: Flags
+    is_told: Flags
     # How far before its newest reading judging has asked.
-    back_ms: int
+    back_ms: int = 0
     firing: dict[int, Firing] = field(default_factory=dict)
 
-    def gapless(self, since_ms: int) -> SensorHistory | None:
-        """What judging from this moment on reads, if no gap can lie there."""
-        if self.since_ms > since_ms or self.spaced_ms > since_ms - WINDOW_MS:
+    @staticmethod
+    def of(since_ms: int, needed_ms: int, readings: SensorHistory) -> _Sensor:
+        """What was read from the store, of which judging needs what lies after a moment."""
+        gap = series_of(readings.at_ms, readings.value, None).gap
+        widest = int(np.diff(readings.stretch(needed_ms, None).at_ms).max(initial=0))
+        told = readings.at_ms - WINDOW_MS >= since_ms
+        return _Sensor(since_ms, readings, since_ms, _least_spacing(readings), widest, gap, told)
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether the least spacing alone tells that nothing was a gap."""
+        return self.widest_ms <= GAP_INTERVALS * self.least_ms
+
+    def append(self, rows: SensorHistory) -> None:
+        """Take later readings in."""
+        joint = self.readings.part(len(self.gap) - 1, len(self.gap)).followed_by(rows)
+        self.least_ms = min(self.least_ms, _least_spacing(joint))
+        self.widest_ms = max(self.widest_ms, int(np.diff(joint.at_ms).max(initial=0)))
+        self.readings = self.readings.followed_by(rows)
+        none = np.zeros(len(rows.at_ms), np.bool_)
+        self.gap, self.is_told = np.concatenate((self.gap, none)), np.concatenate((self.is_told, none))
+
+    def recall(self, since_ms: int, declared_ms: int | None) -> Recalled | None:
+        """What judging from this moment on reads, if it can be told which of it are gaps."""
+        low = self.readings.first(since_ms)
+        part = self.readings.part(low, len(self.gap))
+        if declared_ms is not None:
+            return Recalled(part, series_of(part.at_ms, part.value, declared_ms).gap)
+        if not self._tell(low + 1):
             return None
-        part = self.readings.stretch(since_ms, None)
-        widest = int(np.diff(part.at_ms).max()) if len(part.at_ms) > 1 else 0
-        return part if widest <= GAP_INTERVALS * self.least_ms else None
+        gap = self.gap[low:].copy()
+        gap[:1] = False
+        return Recalled(part, gap)
+
+    def _tell(self, low: int) -> bool:
+        """Find out of which readings from an index on a gap lies before; False where the 24 h before one are not here."""
+        at_ms = self.readings.at_ms
+        open_at = np.flatnonzero(~self.is_told[low:]) + low
+        spacing = at_ms[open_at] - at_ms[open_at - 1]
+        near = (spacing <= GAP_INTERVALS * self.least_ms) & (at_ms[open_at] - WINDOW_MS >= self.spaced_ms)
+        for place in open_at[~near & (spacing > 0)].tolist():
+            if at_ms[place] - WINDOW_MS < self.since_ms:
+                return False
+            self.gap[place] = self._is_gap(place)
+        self.is_told[open_at] = True
+        return True
+
+    def _is_gap(self, place: int) -> bool:
+        """Whether a gap lies before a reading whose 24 h are here."""
+        at_ms = self.readings.at_ms
+        first, after = np.searchsorted(at_ms, [at_ms[place] - WINDOW_MS, at_ms[place]], side="right").tolist()
+        day, wide_ms = at_ms[first:after], int(at_ms[place] - at_ms[place - 1])
+        # Where more than half of the spacings are at least a third of it, so is their median.
+        if len(day) >= MIN_READINGS and 2 * np.count_nonzero(GAP_INTERVALS * np.diff(day) >= wide_ms) >= len(day):
+            return False
+        expected_ms = expected_intervals_ms(day)[-1] if len(day) > 1 else DEFAULT_INTERVAL_MS
+        return bool(wide_ms > GAP_INTERVALS * expected_ms)
 
     def shorten(self, since_ms: int) -> None:
         """Let go of what lies before."""
-        self.readings, self.since_ms = self.readings.stretch(since_ms, None), since_ms
+        low = self.readings.first(since_ms)
+        self.readings, self.since_ms = self.readings.part(low, len(self.gap)), since_ms
+        self.gap, self.is_told = self.gap[low:], self.is_told[low:]
 
 
 class Memory:
@@ -109,18 +169,11 @@ class Memory:
         if sensor is None or sensor.since_ms > since_ms:
             return None
         self._sensors.move_to_end(number)
-        if declared_ms is not None:
-            return self._asked(sensor, sensor.readings.stretch(since_ms, None), since_ms, declared_ms)
-        part = sensor.gapless(since_ms)
-        if part is not None:
-            return self._asked(sensor, part, since_ms, sensor.least_ms)
-        if sensor.since_ms > since_ms - WINDOW_MS:
-            return None
-        return self._asked(sensor, sensor.readings.stretch(since_ms - WINDOW_MS, None), since_ms - WINDOW_MS, None)
-
-    def _asked(self, sensor: _Sensor, part: SensorHistory, since_ms: int, interval_ms: int | None) -> Recalled:
-        sensor.back_ms = max(sensor.back_ms, int(sensor.readings.at_ms[-1]) - since_ms)
-        return Recalled(part, interval_ms)
+        # What a calm sensor's gaps are takes no 24 h to tell.
+        back_ms = int(sensor.readings.at_ms[-1]) - since_ms
+        is_enough = declared_ms is not None or sensor.is_calm
+        sensor.back_ms = max(sensor.back_ms, back_ms if is_enough else back_ms + WINDOW_MS)
+        return sensor.recall(since_ms, declared_ms)
 
     def keep(self, number: int, since_ms: int, readings: SensorHistory, needed_ms: int) -> None:
         """Readings as stored, the last at or before `since_ms` and all later ones, of a sensor of a batch that is followed.
@@ -129,10 +182,11 @@ class Memory:
         """
         if len(readings.at_ms) == 0:
             return
-        firing = self._sensors[number].firing if number in self._sensors else {}
+        kept = _Sensor.of(since_ms, needed_ms, readings)
+        if number in self._sensors:
+            kept.firing = self._sensors[number].firing
         self._drop([number])
-        kept = _Sensor(since_ms, readings, since_ms, _least_spacing(readings), 0, firing)
-        if len(readings.at_ms) > _FEW_READINGS and kept.gapless(needed_ms) is not None:
+        if len(readings.at_ms) > _FEW_READINGS and kept.is_calm and since_ms <= needed_ms - WINDOW_MS:
             kept.shorten(needed_ms)
         if len(kept.readings.at_ms) <= self._most // 4:
             self._sensors[number] = kept
@@ -159,8 +213,7 @@ class Memory:
     def _append(self, number: int, rows: SensorHistory) -> None:
         sensor = self._sensors[number]
         held = len(sensor.readings.at_ms)
-        sensor.least_ms = min(sensor.least_ms, _least_spacing(sensor.readings.part(held - 1, held).followed_by(rows)))
-        sensor.readings = sensor.readings.followed_by(rows)
+        sensor.append(rows)
         at_ms, since_ms = sensor.readings.at_ms, int(rows.at_ms[-1]) - sensor.back_ms
         # Copying is cheap once in a while: about twice of what is asked for is kept.
         if sensor.back_ms and len(at_ms) > _FEW_READINGS and np.searchsorted(at_ms, since_ms) > len(at_ms) // 2:

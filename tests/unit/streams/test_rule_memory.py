@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processors.rules.judge import Carried, Episode, RuleVersion, judge, judge_on, look_back_ms
-from processors.rules.model import SensorContext
+from processors.rules.model import SensorContext, series_of
 from streams.rules.book import BookedRule
 from streams.rules.histories import SensorHistory
 from streams.rules.memory import Memory
@@ -56,12 +57,12 @@ class Worker:
         window_ms = look_back_ms(rule) - DAY_MS + 1  # and the pair that leads into the first
         found = self.memory.recall(SENSOR, from_ms, window_ms, self.context.declared_interval_ms)
         self.recalled += found is not None
-        part, sensor = history(self.stored).stretch(from_ms - window_ms - DAY_MS, None), self.context
+        part, gap = history(self.stored).stretch(from_ms - window_ms - DAY_MS, None), None
         if found is not None:
-            part, sensor = found.readings, replace(self.context, declared_interval_ms=found.interval_ms)
+            part, gap = found.readings, found.gap
         else:
             self.memory.keep(SENSOR, from_ms - window_ms - DAY_MS, part, from_ms - window_ms)
-        episodes, carried = judge_on(booked.versions, part.at_ms, part.seq, part.value, sensor, begin)
+        episodes, carried = judge_on(booked.versions, part.at_ms, part.seq, part.value, self.context, begin, gap)
         self.memory.note(SENSOR, booked, carried, episodes[-1] if episodes else None)
         return episodes, carried
 
@@ -134,19 +135,69 @@ def test_a_regular_fast_sensor_keeps_its_window_and_not_its_day() -> None:
 
     found = memory.recall(SENSOR, newest, window, None)
     assert found is not None
-    assert (len(found.readings.at_ms), found.interval_ms) == (901, 1000)
+    assert (len(found.readings.at_ms), bool(found.gap.any())) == (901, False)
     assert memory.recall(SENSOR, newest, 2 * window, None) is None
 
 
-def test_a_pause_that_may_be_a_gap_is_judged_by_the_whole_day() -> None:
-    at = np.append(np.arange(1440, dtype=np.int64) * 60_000, 1443 * 60_000)
+def batches_of(at_ms: list[int], first: int, sizes: list[int]) -> list[tuple[list[Row], list[Row]]]:
+    """What is stored before each batch, and the batch."""
+    rows = [(at, seq, 5.0) for seq, at in enumerate(at_ms)]
+    ends = [first + sum(sizes[:number]) for number in range(len(sizes) + 1)]
+    return [(rows[:low], rows[low:high]) for low, high in pairwise(ends) if rows[low:high]]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.sampled_from([0, 1000, 60_000, 61_000, 170_000, 600_000, 7_200_000]), min_size=12, max_size=120),
+    st.integers(3, 10),
+    st.lists(st.integers(1, 9), min_size=1, max_size=20),
+    st.sampled_from([0, 900_000, DAY_MS]),
+)
+def test_the_gaps_that_are_kept_are_those_that_everything_tells(
+    spacings: list[int], first: int, sizes: list[int], window_ms: int
+) -> None:
+    at_ms = [DAY_MS + int(one) for one in np.cumsum(spacings)]
+    memory, version = Memory(), 1
+    for before, batch in batches_of(at_ms, first, sizes):
+        if batch[0][0] <= before[-1][0]:
+            return  # another reading of the same time is late
+        memory.follow(replace(columns(before, batch), version=np.array([version])))
+        version, since_ms = version + 1, before[-1][0] - window_ms
+        found, every = memory.recall(SENSOR, before[-1][0], window_ms, None), history([*before, *batch])
+        if found is None:
+            part = every.stretch(since_ms - DAY_MS, None)
+            memory.keep(SENSOR, since_ms - DAY_MS, part, since_ms)
+            found = memory.recall(SENSOR, before[-1][0], window_ms, None)
+        assert found is not None
+        told = series_of(every.at_ms, every.value, None).gap[every.first(since_ms) :]
+        assert found.gap.tolist() == [False, *told[1:].tolist()]
+
+
+def test_an_uneven_fast_sensor_keeps_its_day_and_is_not_read_again() -> None:
+    # A reading a second, every tenth after 5 s: more than three times the least spacing, and gaps, in the midst of 24 h.
+    at = np.cumsum(np.where(np.arange(130_000) % 10 == 0, 5000, 1000)).tolist()
+    rows, window, day = [(moment, 0, 5.0) for moment in at], 900_000, 70_000
+    memory = Memory()
+    memory.follow(replace(columns([], rows[:day]), version=np.array([0])))
+    newest = rows[day - 1][0]
+    memory.keep(SENSOR, newest - window - DAY_MS, history(rows[:day]), newest - window)
+    for number in range(1, 4):
+        low, high = day + 9 * (number - 1), day + 9 * number
+        memory.follow(replace(columns(rows[:low], rows[low:high]), version=np.array([number])))
+        found = memory.recall(SENSOR, rows[low - 1][0], window, None)
+        assert found is not None
+        assert found.gap[-9:].tolist() == [spacing == 5000 for spacing in np.diff(at[low - 1 : high]).tolist()]
+
+
+def test_a_pause_is_a_gap_by_the_readings_of_the_whole_day() -> None:
+    at = np.append(np.arange(1440, dtype=np.int64) * 60_000, [1443 * 60_000, 1446 * 60_000 + 1])
     memory = Memory()
     memory.keep(SENSOR, -DAY_MS, history([(moment, 0, 5.0) for moment in at.tolist()]), 0)
 
-    # Four minutes after readings a minute apart: more than three times the least spacing.
-    found = memory.recall(SENSOR, int(at[-2]), 0, None)
+    # Three and four minutes after readings a minute apart; the one before what is asked begins the series.
+    found = memory.recall(SENSOR, int(at[-3]), 0, None)
     assert found is not None
-    assert (len(found.readings.at_ms), found.interval_ms) == (1441, None)
+    assert (found.readings.at_ms.tolist(), found.gap.tolist()) == (at[-3:].tolist(), [False, True, True])
 
 
 def test_a_sensor_judged_elsewhere_or_not_committed_is_forgotten() -> None:
