@@ -27,6 +27,7 @@ from kafka import KafkaProducer
 
 from accounts.provisioning import DeviceCredentials
 from bench.ingest import PARTITIONS, Drained, Servers, _Confluent, _producer, create_devices, drain, servers
+from bench.rules_screen import screen
 from core.kafka import ensure_topics
 from schemas.readings import encode_record
 from schemas.signing import sign
@@ -323,4 +324,5 @@ def run(messages: int, latency_seconds: int, pg_root: Path | None) -> Iterator[d
         folder = Path(name)
         yield from throughput(run_servers, folder, messages, 1000)
         yield many_rules(run_servers, folder, messages, 10_000, 100_000)
+        yield screen(CONDITIONS, 10_000, 100_000)
         yield latency(run_servers, folder, 5000, latency_seconds, 1000)
