@@ -57,6 +57,7 @@ def shown(statement: Statement, is_sold: bool) -> dict[str, object]:
                 "quantity": one.quantity,
                 "reason": one.reason,
                 "created_at": _instant(one.created_at),
+                "charge": one.charge,
             }
             for one in statement.corrections
         ],
@@ -72,6 +73,7 @@ def _quota(one: Quota) -> dict[str, object]:
         "percent": percent,
         "warning": "over" if percent >= 100 else "near" if percent >= 80 else None,  # noqa: PLR2004 - as people are told
         "noticed_at": {str(level): _instant(at) for level, at in one.noticed.items()},
+        "grace_end": None if one.grace_end is None else _instant(one.grace_end),
     }
 
 

@@ -1,6 +1,6 @@
 """What a tenant's plan and payment allow of the conveniences: asked by endpoints, never by ingest or alerts.
 
-What held within the last two seconds is not asked for again, so a payment acts within that time.
+What held within the last second is not asked for again, so a payment acts within two from its webhook on.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from core.clock import monotonic_s
 from core.postgres import tenant_transaction
 from schemas.usage import Meter
 
+_REMEMBERED_S: Final = 1.0
+
 _STANDING: Final = """
 SELECT t.plan, a.status, a.status_since FROM weir.tenant t LEFT JOIN weir.billing_account a USING (tenant_id)
 """
@@ -26,6 +28,10 @@ FROM weir_tenant.usage_hourly WHERE bucket_start >= date_trunc('month', %s::time
 UNION ALL
 SELECT meter, used FROM weir_tenant.quota_uses WHERE month = date_trunc('month', %s::timestamptz, 'UTC') ORDER BY 2
 """
+_NOTICED: Final = """
+SELECT meter, noticed_at FROM weir_tenant.quota_notices
+WHERE percent = 100 AND month = date_trunc('month', %s::timestamptz, 'UTC')
+"""
 _DETAILS: Final = {
     Refusal.NOT_INCLUDED: "the plan does not include {}; choose another at POST /v1/billing/checkout",
     Refusal.UNPAID: "the subscription is not paid, so {} must wait; readings and alerts go on; see POST /v1/billing/portal",
@@ -34,10 +40,10 @@ _DETAILS: Final = {
 
 
 class Entitled:
-    """Asks, and remembers for two seconds."""
+    """Asks, and remembers for a second."""
 
     def __init__(self) -> None:
-        self._recent: Recent[Entitlements] = Recent(monotonic_s)
+        self._recent: Recent[Entitlements] = Recent(monotonic_s, ttl_s=_REMEMBERED_S)
 
     async def require(self, services: Services, tenant_id: str, feature: Feature) -> None:
         """Go on if the tenant may use the feature now.
@@ -63,6 +69,7 @@ def refused(refusal: Refusal, feature: Feature) -> Problem:
 async def _find(services: Services, tenant_id: str) -> Entitlements:
     now = datetime.fromtimestamp(services.clock.now_ms() / 1000, UTC)
     used: dict[Meter, int] = {}
+    noticed: dict[Meter, datetime] = {}
     async with tenant_transaction(services.pool, tenant_id) as connection:
         row = await (await connection.execute(_STANDING)).fetchone()
         plan, status, since = row or ("free", None, None)
@@ -71,4 +78,5 @@ async def _find(services: Services, tenant_id: str) -> Entitlements:
             cursor = await connection.execute(_USED, (now, now))
             # Of a meter that is granted ahead, the greater of what was granted and metered comes last.
             used = {Meter(meter): int(quantity) for meter, quantity in await cursor.fetchall()}
-    return entitlements(Standing(plan, status, since, used), now)
+            noticed = {Meter(meter): at for meter, at in await (await connection.execute(_NOTICED, (now,))).fetchall()}
+    return entitlements(Standing(plan, status, since, used, noticed), now)

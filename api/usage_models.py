@@ -79,6 +79,9 @@ class QuotaState(Model):
     percent: int
     warning: str | None = Field(description="near: 80 percent and more; over: 100 and more")
     noticed_at: dict[str, str] = Field(description="when the warnings of 80 and 100 percent were given")
+    grace_end: str | None = Field(
+        description="until when being over refuses nothing; null: it is not over, or has no grace"
+    )
 
 
 class UsageCorrection(Model):
@@ -89,6 +92,9 @@ class UsageCorrection(Model):
     quantity: int
     reason: str
     created_at: str
+    charge: str = Field(
+        description="its line on the next invoice: gathered, pending, sent, ambiguous, acknowledged, rejected, or free"
+    )
 
 
 class BillingStatement(Model):
@@ -162,6 +168,7 @@ _STATEMENT: Final[dict[str, Any]] = {
             "percent": 82,
             "warning": "near",
             "noticed_at": {"80": "2026-11-22T20:05:00.000Z"},
+            "grace_end": None,
         }
     ],
     "corrections": [
@@ -171,6 +178,7 @@ _STATEMENT: Final[dict[str, Any]] = {
             "quantity": 60,
             "reason": "the invoice of the period is final",
             "created_at": "2026-11-03T09:00:00.000Z",
+            "charge": "acknowledged",
         }
     ],
 }

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from accounts.billing import quotas
+from accounts.billing.charges import Charger
 from accounts.billing.planning import SURELY_ACCEPTED, forget_marks
 from accounts.billing.pushes import Pusher
 from accounts.billing.reconciling import Reconciler
@@ -28,7 +29,7 @@ _DAY: Final = timedelta(days=1)
 
 
 async def push_usage(resources: Resources) -> None:
-    """Tell Stripe of hours that are over or have changed."""
+    """Tell Stripe of hours that are over or have changed, and charge what came too late for that."""
     settings = load_settings()
     async with _provider(settings) as provider:
         if provider is None:
@@ -36,6 +37,7 @@ async def push_usage(resources: Resources) -> None:
         else:
             is_absolute = settings.stripe_usage_mode == "absolute"
             await Pusher(resources.pool, provider, is_absolute=is_absolute).run(resources.now_ms())
+            await Charger(resources.pool, provider).run(resources.now_ms())
 
 
 async def take_billing_events(resources: Resources) -> None:
@@ -56,8 +58,11 @@ async def reconcile_recent_usage(resources: Resources) -> None:
 
 
 async def reconcile_usage(resources: Resources) -> None:
-    """Compare every day that a push can still change."""
+    """Compare every day that a push can still change, and what was charged."""
     await _reconcile(resources, SURELY_ACCEPTED)
+    async with _provider(load_settings()) as provider:
+        if provider is not None:
+            await Charger(resources.pool, provider).compare(resources.now_ms())
 
 
 async def prove_usage(resources: Resources) -> None:

@@ -1,4 +1,4 @@
-"""Messages to people: invitations and password resets, as `weir.outgoing_message` keeps them, sealed, until they are sent.
+"""Messages to people: invitations, password resets, quota warnings, as `weir.outgoing_message` keeps them until they are sent.
 
 No transport is set up here: a message is held, so that it can be seen and sent later; nothing of it is logged.
 """

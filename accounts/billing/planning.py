@@ -13,6 +13,8 @@ from core.postgres import Connection, Pool
 
 # Timestamps are accepted for 35 days: with room for a slow clock.
 SURELY_ACCEPTED: Final = timedelta(days=34)
+# An invoice is final an hour after its period, or later: what a run begins to send before this is surely on it.
+SURELY_OPEN: Final = timedelta(minutes=50)
 _MARKS_AT_ONCE: Final = 20_000
 _ACCOUNTS_AT_ONCE: Final = 50
 
@@ -31,7 +33,7 @@ WITH touched AS (
 replanned AS (
     UPDATE weir.billing_account SET replan = false WHERE tenant_id = ANY (ARRAY(
         SELECT tenant_id FROM weir.billing_account WHERE replan AND subscription_id IS NOT NULL
-        ORDER BY tenant_id LIMIT %(accounts)s FOR UPDATE))
+        ORDER BY tenant_id LIMIT %(accounts)s FOR UPDATE SKIP LOCKED))
     RETURNING tenant_id),
 hours AS (
     SELECT tenant_id, meter, bucket_start FROM touched
@@ -41,13 +43,16 @@ hours AS (
     UNION SELECT p.tenant_id, p.meter, p.bucket_start FROM weir.usage_push p
         WHERE p.state = 'pending' AND p.bucket_start < %(oldest)s
     UNION SELECT p.tenant_id, p.meter, p.bucket_start FROM weir.billing_period b JOIN weir.usage_push p
-        ON p.state = 'pending' AND p.tenant_id = b.tenant_id AND p.bucket_start >= b.starts_at AND p.bucket_start < b.ends_at
-        WHERE b.is_final),
+        ON p.state = 'pending' AND p.tenant_id = b.tenant_id AND p.bucket_start >= date_trunc('hour', b.starts_at, 'UTC')
+        AND p.bucket_start < b.ends_at
+        WHERE b.is_final OR b.ends_at <= %(closing)s),
 due AS MATERIALIZED (
     SELECT u.tenant_id, u.meter, u.bucket_start, u.revision, u.quantity,
-           u.bucket_start < %(oldest)s AS is_old, EXISTS (
-               SELECT FROM weir.billing_period b WHERE b.tenant_id = u.tenant_id AND b.is_final
-               AND u.bucket_start >= b.starts_at AND u.bucket_start < b.ends_at) AS is_final,
+           u.bucket_start < %(oldest)s AS is_old, (
+               SELECT 'the invoice of the period ' || CASE WHEN b.is_final THEN 'is final' ELSE 'is about to be final' END
+               FROM weir.billing_period b WHERE b.tenant_id = u.tenant_id AND (b.is_final OR b.ends_at <= %(closing)s)
+               AND u.bucket_start >= date_trunc('hour', b.starts_at, 'UTC') AND u.bucket_start < b.ends_at
+               ORDER BY b.is_final DESC LIMIT 1) AS reason,
            coalesce(p.state IN ('sent', 'ambiguous'), false) AS is_unsettled,
            coalesce(p.acked_quantity, 0) AS acked, coalesce(p.adjusted, 0) AS adjusted, p.quantity AS told
     FROM hours h JOIN weir.billing_account a USING (tenant_id)
@@ -57,18 +62,23 @@ due AS MATERIALIZED (
       AND (u.bucket_start >= date_trunc('hour', a.subscribed_at, 'UTC') OR u.changed_at >= a.activated_at)
       AND u.bucket_start < coalesce(a.ended_at, 'infinity')),
 ready AS (
-    SELECT *, is_old OR is_final AS is_closed FROM due WHERE NOT is_unsettled AND bucket_start + interval '1 hour' <= %(now)s),
+    SELECT *, is_old OR reason IS NOT NULL AS is_closed FROM due
+    WHERE NOT is_unsettled AND bucket_start + interval '1 hour' <= %(now)s),
 adjusted AS (
     INSERT INTO weir.usage_push AS p (tenant_id, meter, bucket_start, revision, quantity, state, adjusted, settled_at)
     SELECT tenant_id, meter, bucket_start, revision, quantity, 'adjusted', quantity, %(now)s FROM ready WHERE is_closed
     ON CONFLICT (tenant_id, meter, bucket_start) DO UPDATE SET revision = EXCLUDED.revision, quantity = EXCLUDED.quantity,
         state = CASE WHEN p.acked_quantity IS NULL THEN 'adjusted' ELSE 'acknowledged' END, detail = NULL,
-        adjusted = EXCLUDED.quantity - coalesce(p.acked_quantity, 0)),
+        adjusted = EXCLUDED.quantity - coalesce(p.acked_quantity, 0)
+        WHERE p.state NOT IN ('sent', 'ambiguous') -- since this statement began
+    RETURNING p.tenant_id, p.meter, p.bucket_start, p.adjusted),
+-- What the row came to be, not what this statement saw of it when it began.
 ledger AS (
-    INSERT INTO weir.usage_adjustment (tenant_id, meter, bucket_start, quantity, reason)
-    SELECT tenant_id, meter, bucket_start, quantity - acked - adjusted,
-           CASE WHEN is_final THEN 'the invoice of the period is final' ELSE 'the hour is too old to be pushed' END
-    FROM ready WHERE is_closed AND quantity - acked - adjusted <> 0 ORDER BY tenant_id, bucket_start, meter),
+    INSERT INTO weir.usage_adjustment (tenant_id, meter, bucket_start, quantity, reason, created_at)
+    SELECT tenant_id, meter, bucket_start, a.adjusted - r.adjusted, coalesce(r.reason, 'the hour is too old to be pushed'),
+           %(now)s
+    FROM adjusted a JOIN ready r USING (tenant_id, meter, bucket_start)
+    WHERE a.adjusted <> r.adjusted ORDER BY tenant_id, bucket_start, meter),
 planned AS (
     INSERT INTO weir.usage_push AS p (tenant_id, meter, bucket_start, revision, quantity, state)
     SELECT tenant_id, meter, bucket_start, revision, quantity, 'pending' FROM ready
@@ -80,8 +90,9 @@ planned AS (
 later AS (
     INSERT INTO weir.usage_touched (tenant_id, meter, bucket_start)
     SELECT tenant_id, meter, bucket_start FROM due WHERE is_unsettled
-    UNION ALL (SELECT tenant_id, meter, bucket_start FROM ready WHERE NOT is_closed AND told IS DISTINCT FROM quantity
-               EXCEPT SELECT tenant_id, meter, bucket_start FROM planned))
+    UNION ALL (SELECT tenant_id, meter, bucket_start FROM ready WHERE is_closed OR told IS DISTINCT FROM quantity
+               EXCEPT SELECT tenant_id, meter, bucket_start FROM planned
+               EXCEPT SELECT tenant_id, meter, bucket_start FROM adjusted))
 SELECT (SELECT count(*) FROM touched), (SELECT count(*) FROM replanned)
 """
 _NOBODYS: Final = """
@@ -97,7 +108,7 @@ async def plan_pushes(pool: Pool, now: datetime) -> None:
         pool: of the writer role.
         now: hours that end by then are closed.
     """
-    values: dict[str, object] = {"now": now, "oldest": now - SURELY_ACCEPTED}
+    values: dict[str, object] = {"now": now, "oldest": now - SURELY_ACCEPTED, "closing": now - SURELY_OPEN}
     values |= {"marks": _MARKS_AT_ONCE, "accounts": _ACCOUNTS_AT_ONCE}
     async with pool.connection() as connection:
         async with connection.transaction():
@@ -121,8 +132,8 @@ async def _plan_some(connection: Connection, values: dict[str, object]) -> bool:
     """Returns whether there may be more."""
     # Few rows are looked up in large tables: anything but nested loops would read those whole.
     await connection.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
-    # Whoever makes a period final waits, or is seen.
-    await connection.execute("LOCK TABLE weir.billing_period IN SHARE MODE")
+    # Whoever makes a period final waits, or is seen; another planner waits, who would note the same adjustments again.
+    await connection.execute("LOCK TABLE weir.billing_period IN SHARE ROW EXCLUSIVE MODE")
     row = await (await connection.execute(_PLAN, values)).fetchone()
     assert row is not None  # noqa: S101 - a row of two counts
     return bool(row[0] >= _MARKS_AT_ONCE or row[1] >= _ACCOUNTS_AT_ONCE)

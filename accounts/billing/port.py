@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -50,6 +50,47 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """A line of the customer's next invoice.
+
+    Args:
+        key: the provider acts on it once within 24 h.
+        charge: what it is found by afterwards.
+        quantity: units of the meter at its price; negative: a credit.
+        start: of the first hour that it speaks of.
+        end: of the last one.
+    """
+
+    key: str
+    charge: str
+    customer_id: str
+    meter: Meter
+    quantity: int
+    start: datetime
+    end: datetime
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """What came of a charge; accepted without an item: there is nothing to pay."""
+
+    outcome: Outcome
+    item_id: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A line as the provider has it; `is_pending` until it is on an invoice."""
+
+    item_id: str
+    charge: str
+    quantity: int
+    is_pending: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Subscription:
     """A subscription as the provider has it now."""
 
@@ -78,7 +119,8 @@ class Invoice:
 class BillingProvider(Protocol):
     """A payment provider.
 
-    Raises (all but `push`): Transient when the provider does not answer or asks for patience, Misconfigured when it refuses.
+    Raises (all but `push` and `charge`): Transient when the provider does not answer or asks for patience, Misconfigured when it
+    refuses.
     """
 
     async def set_up(self) -> None:
@@ -111,6 +153,18 @@ class BillingProvider(Protocol):
 
     async def push(self, push: Push) -> Report:
         """Report usage; never raises for what the provider or the network does."""
+        ...
+
+    async def charge(self, charge: Charge) -> Charged:
+        """Put a line on the customer's next invoice; never raises for what the provider or the network does."""
+        ...
+
+    async def charged(self, customer_id: str, since: datetime) -> Sequence[Item]:
+        """The lines that were made by `charge` since then, also those on invoices."""
+        ...
+
+    async def invoice_pending(self, customer_id: str, key: str) -> None:
+        """An invoice of the lines that wait, for a customer who gets no other one any more; none wait: nothing."""
         ...
 
     async def totals(

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Final
 
-from accounts.billing.planning import plan_pushes
+from accounts.billing.planning import SURELY_OPEN, plan_pushes
 from accounts.billing.port import BillingProvider, Outcome, Push, Report
 from core.postgres import Pool
 from schemas.usage import Meter
@@ -36,12 +36,15 @@ FROM weir.usage_push p JOIN weir.billing_account a USING (tenant_id)
 WHERE p.state IN ('pending', 'sent', 'ambiguous') AND p.next_at <= %(now)s
 ORDER BY p.tenant_id, p.bucket_start, p.meter LIMIT %(limit)s
 """
-# A worker that dies while it sends leaves the push to others after a while.
+# A worker that dies while it sends leaves the push to others after a while. What is too late for its invoice is not sent, nor
+# sent again: it becomes an adjustment, or what the provider counts decides a day later.
 _SENT: Final = """
 UPDATE weir.usage_push SET state = 'sent', attempts = attempts + 1, first_sent_at = coalesce(first_sent_at, %(now)s),
        next_at = %(forgotten)s
 WHERE (tenant_id, meter, bucket_start, number) = (%(tenant)s, %(meter)s, %(bucket)s, %(number)s)
-  AND state IN ('pending', 'sent', 'ambiguous') AND next_at <= %(now)s
+  AND state IN ('pending', 'sent', 'ambiguous') AND next_at <= %(now)s AND NOT EXISTS (
+    SELECT FROM weir.billing_period b WHERE b.tenant_id = %(tenant)s AND (b.is_final OR b.ends_at <= %(closing)s)
+    AND date_trunc('hour', b.starts_at, 'UTC') <= %(bucket)s AND b.ends_at > %(bucket)s)
 """
 _SETTLED: Final = """
 UPDATE weir.usage_push SET state = %(state)s, detail = %(detail)s, next_at = %(next)s,
@@ -129,10 +132,10 @@ class Pusher:
     async def _one(self, push: OpenPush, now: datetime) -> bool:
         if push.first_sent_at is not None and now - push.first_sent_at > SURELY_UNIQUE:
             return await self._settle_by_reading(push, now)
-        keys = _keys(push) | {"now": now, "forgotten": now + _FORGOTTEN / self._haste}
+        keys = _keys(push) | {"now": now, "closing": now - SURELY_OPEN, "forgotten": now + _FORGOTTEN / self._haste}
         async with self._pool.connection() as connection:
             if (await connection.execute(_SENT, keys)).rowcount == 0:
-                return False  # another worker has it
+                return False  # another worker has it, or it is too late
         value = push.quantity if self._is_total(push) else push.quantity - push.acked
         report = await self._provider.push(Push(push.identifier, push.customer_id, push.meter, value, push.at_s))
         await self._settle(push, report, now)

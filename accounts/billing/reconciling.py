@@ -37,13 +37,16 @@ WHERE p.tenant_id = %(tenant)s AND p.meter = %(meter)s AND p.bucket_start >= %(s
   AND p.settled_at < %(settled)s AND p.acked_quantity IS NOT NULL
 ON CONFLICT (tenant_id, meter, bucket_start) DO UPDATE SET quantity = EXCLUDED.quantity, read_at = EXCLUDED.read_at
 """
+# In a final period what is missing is charged: a day is given to a summary that lags.
 _LOWER: Final = """
 UPDATE weir.usage_push p SET number = p.number + 1, state = 'pending', attempts = 0, next_at = '-infinity',
        first_sent_at = NULL, acked_quantity = v.quantity, detail = 'the provider counts less than it has acknowledged'
 FROM weir.provider_usage v
 WHERE (v.tenant_id, v.meter, v.bucket_start) = (p.tenant_id, p.meter, p.bucket_start) AND p.tenant_id = %(tenant)s
   AND p.meter = %(meter)s AND p.bucket_start >= %(start)s AND p.bucket_start < %(end)s AND v.read_at = %(now)s
-  AND p.state = 'acknowledged' AND v.quantity < p.acked_quantity
+  AND p.state = 'acknowledged' AND v.quantity < p.acked_quantity AND (p.settled_at < %(day_ago)s OR NOT EXISTS (
+    SELECT FROM weir.billing_period b WHERE b.tenant_id = p.tenant_id AND b.ends_at <= %(now)s
+    AND date_trunc('hour', b.starts_at, 'UTC') <= p.bucket_start AND b.ends_at > p.bucket_start))
 """
 _HIGHER: Final = """
 INSERT INTO weir.operator_alarm AS o (kind, subject, detail)
@@ -107,6 +110,7 @@ class Reconciler:
             "end": day + _DAY,
             "now": now,
             "settled": now - SETTLED_FOR,
+            "day_ago": now - _DAY,
             "hours": [datetime.fromtimestamp(hour_s, UTC) for hour_s in found],
             "quantities": list(found.values()),
         }

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from accounts.billing.plans import PLANS, Feature, Plan, Refusal, Standing, entitlements
+from accounts.billing.plans import PLANS, Feature, Plan, Refusal, Standing, entitlements, grace_end
 from core.postgres import Connection
 from schemas.usage import Meter
 
+_ALL: Final = 100
 _ACCOUNT: Final = """
 SELECT t.plan, a.status, a.status_since, a.subscription_id IS NOT NULL, a.cancel_at_period_end,
        CASE WHEN a.period_start <= %(now)s AND a.period_end > %(now)s THEN a.period_start
@@ -51,7 +52,7 @@ _NOTICES: Final = """
 SELECT meter, percent, noticed_at FROM weir_tenant.quota_notices WHERE month = date_trunc('month', %(now)s, 'UTC') ORDER BY 1, 2
 """
 _CORRECTIONS: Final = """
-SELECT meter, bucket_start, quantity, reason, created_at FROM weir_tenant.usage_adjustments
+SELECT meter, bucket_start, quantity, reason, created_at, coalesce(charge_state, 'gathered') FROM weir_tenant.usage_adjustments
 ORDER BY created_at DESC, bucket_start DESC LIMIT 100
 """
 
@@ -78,23 +79,29 @@ class MeterState:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """Usage that no push can correct any more."""
+    """Usage that no push can correct any more.
+
+    Args:
+        charge: how far its line on the next invoice is; `gathered`: waiting for others, `free`: nothing to pay.
+    """
 
     meter: str
     bucket_start: datetime
     quantity: int
     reason: str
     created_at: datetime
+    charge: str
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What of a month's quota is used, and when the tenant was told."""
+    """What of a month's quota is used, when the tenant was told, and until when being over it refuses nothing."""
 
     meter: str
     included: int
     used: int
     noticed: Mapping[int, datetime]
+    grace_end: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +130,13 @@ async def read_statement(connection: Connection, now: datetime) -> Statement | N
     used: dict[str, int] = dict(await (await connection.execute(_USED, {"now": now})).fetchall())
     corrections = await (await connection.execute(_CORRECTIONS)).fetchall()
     plan = PLANS.get(name, PLANS["free"])
-    standing = Standing(name, status, since, {Meter(meter): int(amount) for meter, amount in used.items()})
+    quotas = await _quotas(connection, plan, used, now)
+    told = {Meter(one.meter): one.noticed[_ALL] for one in quotas if _ALL in one.noticed}
+    standing = Standing(name, status, since, {Meter(meter): int(amount) for meter, amount in used.items()}, told)
     return Statement(
         plan, status, bool(is_subscribed), bool(cancels), start, end, entitlements(standing, now).refused,
         sorted((MeterState(*one) for one in meters), key=lambda one: list(Meter).index(Meter(one.meter))),
-        await _quotas(connection, plan, used, now),
+        quotas,
         [Correction(*one) for one in corrections],
     )  # fmt: skip
 
@@ -136,7 +145,10 @@ async def _quotas(connection: Connection, plan: Plan, used: Mapping[str, int], n
     noticed: dict[str, dict[int, datetime]] = {}
     for meter, percent, at in await (await connection.execute(_NOTICES, {"now": now})).fetchall():
         noticed.setdefault(meter, {})[percent] = at
-    return [
-        Quota(meter.value, included, int(used.get(meter.value, 0)), noticed.get(meter.value, {}))
-        for meter, included in plan.included.items()
-    ]
+    return [_quota(plan, meter, int(used.get(meter.value, 0)), noticed.get(meter.value, {})) for meter in plan.included]
+
+
+def _quota(plan: Plan, meter: Meter, used: int, noticed: Mapping[int, datetime]) -> Quota:
+    # Of scans none begins beyond the quota: they have no grace.
+    end = None if meter is Meter.SCANS or not plan.quota_grace else grace_end(plan, noticed.get(_ALL))
+    return Quota(meter.value, plan.included[meter], used, noticed, end)

@@ -5,17 +5,17 @@ Every POST carries an idempotency key of ours; nothing is retried in here, as th
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import stripe
 
-from accounts.billing.plans import PLANS, Plan
-from accounts.billing.port import Invoice, Outcome, Push, Report, Subscription
+from accounts.billing.plans import PLANS
+from accounts.billing.port import Charge, Charged, Invoice, Item, Outcome, Push, Report, Subscription
+from accounts.billing.stripe_answers import answered, flat_key, outcome, subscription, time, unit
 from core import clock
 from core.settings import Settings
 from schemas.errors import Misconfigured, Transient
@@ -23,8 +23,6 @@ from schemas.usage import Meter
 
 _TIMEOUT_S: Final = 20
 _PAGE: Final = 100
-_DUPLICATE: Final = re.compile(r"event already exists with identifier", re.IGNORECASE)
-_TOO_MANY, _CONFLICT, _SERVER_ERROR = 429, 409, 500
 _FORMULA: Final[Mapping[Meter, Literal["sum", "last"]]] = {Meter.ACTIVE_SENSORS: "last"}
 _CENTS: Final = {
     Meter.READINGS: Decimal("0.0001"),
@@ -34,8 +32,9 @@ _CENTS: Final = {
 }
 # So that no UTC hour straddles two periods: all of them begin with a month.
 _ANCHOR: Final[Any] = {"day_of_month": 1, "hour": 0, "minute": 0, "second": 0}
+# By this charges are found again among a customer's lines.
+_CHARGE: Final = "weir_charge"
 _FINAL: Final = frozenset({"open", "paid", "uncollectible", "void"})
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,8 @@ class Catalog:
 
     meters: Mapping[str, str]
     prices: Mapping[str, str]
+    # Of a unit, in cents; None: the price has tiers.
+    units: Mapping[str, tuple[Decimal | None, str]]
 
 
 class StripeBilling:
@@ -82,7 +83,7 @@ class StripeBilling:
         for meter in Meter:
             found = meters.get(_event_name(meter))
             if found is None:
-                await _answered(
+                await answered(
                     self._client.v1.billing.meters.create_async(self._meter(meter), _key("meter", meter.value))
                 )
             elif (found.default_aggregation.formula, found.event_time_window) != (
@@ -107,29 +108,31 @@ class StripeBilling:
         }
 
     async def _meters(self) -> dict[str, Any]:
-        page = await _answered(self._client.v1.billing.meters.list_async({"limit": _PAGE, "status": "active"}))
+        page = await answered(self._client.v1.billing.meters.list_async({"limit": _PAGE, "status": "active"}))
         return {meter.event_name: meter for meter in page.data}
 
     async def _set_up_prices(self, catalog: Catalog) -> None:
         wanted: dict[str, Any] = {}
         for plan in PLANS.values():
             flat = {"interval": "month", "usage_type": "licensed"}
-            wanted[_flat_key(plan)] = {"unit_amount": plan.monthly_cents, "recurring": flat}
+            wanted[flat_key(plan)] = {"unit_amount": plan.monthly_cents, "recurring": flat}
         for meter in Meter:
             metered = {"interval": "month", "usage_type": "metered", "meter": catalog.meters[_event_name(meter)]}
             wanted[_event_name(meter)] = {"unit_amount_decimal": _CENTS[meter], "recurring": metered}
         for key, price in wanted.items():
             if key not in catalog.prices:
-                product = await _answered(self._client.v1.products.create_async({"name": key}, _key("product", key)))
+                product = await answered(self._client.v1.products.create_async({"name": key}, _key("product", key)))
                 shown: Any = {"currency": "eur", "product": product.id, "lookup_key": key, "nickname": key, **price}
-                await _answered(self._client.v1.prices.create_async(shown, _key("price", key)))
+                await answered(self._client.v1.prices.create_async(shown, _key("price", key)))
         self._catalog = None
 
     async def _ids(self) -> Catalog:
         if self._catalog is None:
-            prices = await _answered(self._client.v1.prices.list_async({"limit": _PAGE, "active": True}))
+            prices = await answered(self._client.v1.prices.list_async({"limit": _PAGE, "active": True}))
             meters = {name: meter.id for name, meter in (await self._meters()).items()}
-            self._catalog = Catalog(meters, {one.lookup_key: one.id for one in prices.data if one.lookup_key})
+            own = [one for one in prices.data if one.lookup_key]
+            units = {str(one.lookup_key): (unit(one), one.currency) for one in own}
+            self._catalog = Catalog(meters, {str(one.lookup_key): one.id for one in own}, units)
         return self._catalog
 
     # --- customers and subscriptions ---
@@ -137,7 +140,7 @@ class StripeBilling:
     async def create_customer(self, tenant_id: str, name: str) -> str:
         """The id of a new customer."""
         wanted: Any = {"name": name, "metadata": {"tenant_id": tenant_id}}
-        return (await _answered(self._client.v1.customers.create_async(wanted, _key("customer", tenant_id)))).id
+        return (await answered(self._client.v1.customers.create_async(wanted, _key("customer", tenant_id)))).id
 
     async def subscribe(self, customer_id: str, tenant_id: str, plan: str) -> Subscription:
         """Subscribe without a checkout page, from the beginning of the month on: what comes late is billed as well."""
@@ -153,17 +156,17 @@ class StripeBilling:
             "billing_cycle_anchor_config": _ANCHOR,
         }
         made = self._client.v1.subscriptions.create_async(wanted, _key("subscription", tenant_id, plan))
-        return _subscription(await _answered(made))
+        return subscription(await answered(made))
 
     async def _items(self, plan: str) -> list[dict[str, Any]]:
         prices = (await self._ids()).prices
-        missing = [key for key in (_flat_key(PLANS[plan]), *map(_event_name, Meter)) if key not in prices]
+        missing = [key for key in (flat_key(PLANS[plan]), *map(_event_name, Meter)) if key not in prices]
         if missing:
             msg = f"Stripe has no price {', '.join(missing)}; run `weir billing setup`"
             raise Misconfigured(msg)
         # A metered price takes no quantity.
         return [
-            {"price": prices[_flat_key(PLANS[plan])], "quantity": 1},
+            {"price": prices[flat_key(PLANS[plan])], "quantity": 1},
             *({"price": prices[_event_name(m)]} for m in Meter),
         ]
 
@@ -180,22 +183,22 @@ class StripeBilling:
             "metadata": metadata,
             "subscription_data": {"metadata": metadata, "billing_cycle_anchor_config": _ANCHOR},
         }
-        return str((await _answered(self._client.v1.checkout.sessions.create_async(wanted))).url)
+        return str((await answered(self._client.v1.checkout.sessions.create_async(wanted))).url)
 
     async def portal_url(self, customer_id: str, return_url: str) -> str:
         """Where somebody changes cards, reads invoices, cancels."""
         wanted: Any = {"customer": customer_id, "return_url": return_url}
-        return (await _answered(self._client.v1.billing_portal.sessions.create_async(wanted))).url
+        return (await answered(self._client.v1.billing_portal.sessions.create_async(wanted))).url
 
     async def subscription(self, subscription_id: str) -> Subscription:
         """How it stands now."""
-        return _subscription(await _answered(self._client.v1.subscriptions.retrieve_async(subscription_id)))
+        return subscription(await answered(self._client.v1.subscriptions.retrieve_async(subscription_id)))
 
     async def invoice(self, invoice_id: str) -> Invoice:
         """How it stands now."""
-        found: Any = await _answered(self._client.v1.invoices.retrieve_async(invoice_id))
+        found: Any = await answered(self._client.v1.invoices.retrieve_async(invoice_id))
         return Invoice(
-            found.id, str(found.customer), _time(found.period_start), _time(found.period_end), found.status in _FINAL
+            found.id, str(found.customer), time(found.period_start), time(found.period_end), found.status in _FINAL
         )
 
     # --- usage ---
@@ -213,8 +216,71 @@ class StripeBilling:
         except stripe.APIConnectionError as error:
             return Report(Outcome.AMBIGUOUS, f"no answer ({type(error.__cause__ or error).__name__})")
         except stripe.StripeError as error:
-            return Report(_outcome(error), f"{error.http_status}: {error.user_message or type(error).__name__}")
+            return Report(outcome(error), f"{error.http_status}: {error.user_message or type(error).__name__}")
         return Report(Outcome.ACCEPTED)
+
+    # --- charges ---
+
+    async def charge(self, charge: Charge) -> Charged:
+        """Put a line on the next invoice, at the price that the meter has; what Stripe or the network does is the outcome."""
+        try:
+            wanted = self._line(charge, *(await self._ids()).units[_event_name(charge.meter)])
+        except KeyError:
+            return Charged(
+                Outcome.REJECTED, detail=f"there is no price {_event_name(charge.meter)}; run `weir billing setup`"
+            )
+        except Transient as error:
+            return Charged(Outcome.BUSY, detail=str(error))
+        except Misconfigured as error:
+            return Charged(Outcome.REJECTED, detail=str(error))
+        if not wanted["unit_amount_decimal"]:
+            return Charged(Outcome.ACCEPTED, detail="the meter costs nothing")
+        try:
+            made = await self._client.v1.invoice_items.create_async(wanted, {"idempotency_key": charge.key})
+        except stripe.APIConnectionError as error:
+            return Charged(Outcome.AMBIGUOUS, detail=f"no answer ({type(error.__cause__ or error).__name__})")
+        except stripe.StripeError as error:
+            return Charged(outcome(error), detail=f"{error.http_status}: {error.user_message or type(error).__name__}")
+        return Charged(Outcome.ACCEPTED, made.id)
+
+    @staticmethod
+    def _line(charge: Charge, unit: Decimal | None, currency: str) -> Any:  # noqa: ANN401 - Stripe's typed dictionary
+        if unit is None:
+            msg = f"the price {_event_name(charge.meter)} has tiers; charge {charge.quantity} by hand"
+            raise Misconfigured(msg)
+        return {
+            "customer": charge.customer_id,
+            "currency": currency,
+            # A quantity is never negative, a price may be.
+            "quantity": abs(charge.quantity),
+            "unit_amount_decimal": unit if charge.quantity > 0 else -unit,
+            "period": {"start": int(charge.start.timestamp()), "end": int(charge.end.timestamp())},
+            "description": charge.description,
+            "metadata": {_CHARGE: charge.charge, "meter": charge.meter.value, "quantity": str(charge.quantity)},
+        }
+
+    async def charged(self, customer_id: str, since: datetime) -> Sequence[Item]:
+        """The lines that `charge` made, by what they carry of ours."""
+        wanted: Any = {"customer": customer_id, "limit": _PAGE, "created": {"gte": int(since.timestamp())}}
+        found: list[Item] = []
+        while True:
+            page: Any = await answered(self._client.v1.invoice_items.list_async(wanted))
+            for one in page.data:
+                told = one.metadata.to_dict() if one.metadata else {}
+                if _CHARGE in told:
+                    found.append(Item(one.id, told[_CHARGE], int(told["quantity"]), one.invoice is None))
+            if not page.has_more:
+                return found
+            wanted["starting_after"] = page.data[-1].id
+
+    async def invoice_pending(self, customer_id: str, key: str) -> None:
+        """An invoice of what waits; asked for twice, the second finds nothing that waits."""
+        waiting = await answered(
+            self._client.v1.invoice_items.list_async({"customer": customer_id, "pending": True, "limit": 1})
+        )
+        if waiting.data:
+            wanted: Any = {"customer": customer_id, "auto_advance": True, "pending_invoice_items_behavior": "include"}
+            await answered(self._client.v1.invoices.create_async(wanted, {"idempotency_key": key}))
 
     async def totals(
         self, customer_id: str, meter: Meter, start_s: int, end_s: int, by: Literal["hour", "day"]
@@ -225,7 +291,7 @@ class StripeBilling:
         wanted["value_grouping_window"] = by
         found: dict[int, int] = {}
         while True:
-            page = await _answered(self._client.v1.billing.meters.event_summaries.list_async(meter_id, wanted))
+            page = await answered(self._client.v1.billing.meters.event_summaries.list_async(meter_id, wanted))
             found |= {one.start_time: int(one.aggregated_value) for one in page.data}
             if not page.has_more:
                 return found
@@ -244,62 +310,5 @@ def _event_name(meter: Meter) -> str:
     return f"weir_{meter.value}"
 
 
-def _flat_key(plan: Plan) -> str:
-    return f"weir_plan_{plan.name}"
-
-
 def _key(*parts: str) -> Any:  # noqa: ANN401 - Stripe's typed dictionary
     return {"idempotency_key": ":".join(("weir", *parts))}
-
-
-def _outcome(error: stripe.StripeError) -> Outcome:
-    status = error.http_status or 0
-    if _DUPLICATE.search(error.user_message or str(error)):
-        return Outcome.ACCEPTED
-    if status in (_TOO_MANY, _CONFLICT):
-        return Outcome.BUSY
-    return Outcome.AMBIGUOUS if status >= _SERVER_ERROR or not status else Outcome.REJECTED
-
-
-async def _answered(call: Awaitable[_T]) -> _T:
-    """The answer.
-
-    Raises:
-        Transient: Stripe is away, busy or in trouble.
-        Misconfigured: it refuses what was asked.
-    """
-    try:
-        return await call
-    except stripe.StripeError as error:
-        status = error.http_status or 0
-        what = f"Stripe answered {status or 'nothing'}: {error.user_message or type(error).__name__}"
-        if not status or status in (_TOO_MANY, _CONFLICT) or status >= _SERVER_ERROR:
-            raise Transient(what) from error
-        msg = f"{what}; correct WEIR_STRIPE_API_KEY, or run `weir billing setup`"
-        raise Misconfigured(msg) from error
-
-
-def _subscription(found: Any) -> Subscription:  # noqa: ANN401 - Stripe's object
-    items = found["items"].data
-    return Subscription(
-        found.id,
-        str(found.customer),
-        found.status,
-        _plan_of(found),
-        _time(found.start_date),
-        _time(items[0].current_period_start),
-        _time(items[0].current_period_end),
-        bool(found.cancel_at_period_end),
-        None if found.ended_at is None else _time(found.ended_at),
-    )
-
-
-def _plan_of(found: Any) -> str:  # noqa: ANN401 - Stripe's object
-    """By its flat price, which the portal changes; of a price that is not ours, as it was subscribed."""
-    names = {_flat_key(plan): plan.name for plan in PLANS.values()}
-    priced = [names[item.price.lookup_key] for item in found["items"].data if item.price.lookup_key in names]
-    return priced[0] if priced else str(found.metadata.to_dict().get("plan", "free"))
-
-
-def _time(at_s: int) -> datetime:
-    return datetime.fromtimestamp(at_s, UTC)

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from ops.fake_stripe import subscriptions
 from ops.fake_stripe.faults import Fault, Trouble
+from ops.fake_stripe.objects import required
 from ops.fake_stripe.params import Refused, check, parse_form
 from ops.fake_stripe.service import FakeStripe, routes
 from ops.fake_stripe.store import Object
@@ -120,7 +121,7 @@ async def _do(fake: FakeStripe, table: list[Any], request: web.Request, text: st
 
 async def _pay(fake: FakeStripe, request: web.Request) -> web.StreamResponse:
     """The hosted page of a checkout: a button, and back to where it was opened from."""
-    session = subscriptions.required(fake.store, "checkout.session", request.match_info["session"])
+    session = required(fake.store, "checkout.session", request.match_info["session"])
     if request.method == "POST":
         for kind, thing in subscriptions.complete_checkout(fake.store, session["id"]):
             fake.deliveries.emit(kind, thing)
@@ -131,7 +132,7 @@ async def _pay(fake: FakeStripe, request: web.Request) -> web.StreamResponse:
 
 async def _portal(fake: FakeStripe, request: web.Request) -> web.StreamResponse:
     """The hosted page of a customer: what is subscribed."""
-    session = subscriptions.required(fake.store, "billing_portal.session", request.match_info["session"])
+    session = required(fake.store, "billing_portal.session", request.match_info["session"])
     own = [one for one in fake.store.all("subscription") if one["customer"] == session["customer"]]
     rows = "".join(f"<li>{one['id']}: {one['status']}</li>" for one in own)
     page = f"<!doctype html><title>Stand-in portal</title><h1>Subscriptions</h1><ul>{rows}</ul>"
@@ -149,7 +150,7 @@ async def _steer(fake: FakeStripe, request: web.Request) -> web.StreamResponse:
         for one in wanted["faults"]:
             fake.faults.add(Fault(**{**one, "trouble": Trouble(one["trouble"])}))
     elif what == "status":
-        subscription = subscriptions.required(fake.store, "subscription", wanted["subscription"])
+        subscription = required(fake.store, "subscription", wanted["subscription"])
         fake.store.put("subscription", subscription | {"status": wanted["status"]})
         fake.deliveries.emit("customer.subscription.updated", fake.store.find(subscription["id"]) or {})
     else:

@@ -13,8 +13,9 @@ import stripe.params.billing
 import stripe.params.billing_portal
 import stripe.params.checkout
 
-from ops.fake_stripe import metering, subscriptions
+from ops.fake_stripe import invoice_items, metering, subscriptions
 from ops.fake_stripe.faults import Faults
+from ops.fake_stripe.objects import plain, required
 from ops.fake_stripe.params import Refused
 from ops.fake_stripe.store import Object, Store
 from ops.fake_stripe.webhooks import Deliveries, Manners
@@ -51,11 +52,11 @@ class FakeStripe:
 
     def create_customer(self, values: Object) -> Object:
         """POST /v1/customers."""
-        return subscriptions.plain(self.store, "customer", "cus", values)
+        return plain(self.store, "customer", "cus", values)
 
     def create_product(self, values: Object) -> Object:
         """POST /v1/products."""
-        return subscriptions.plain(self.store, "product", "prod", {"active": True, **values})
+        return plain(self.store, "product", "prod", {"active": True, **values})
 
     def create_price(self, values: Object) -> Object:
         """POST /v1/prices."""
@@ -95,7 +96,7 @@ class FakeStripe:
 
     def update_subscription(self, values: Object, subscription_id: str) -> Object:
         """POST /v1/subscriptions/{id}."""
-        subscription = subscriptions.required(self.store, "subscription", subscription_id)
+        subscription = required(self.store, "subscription", subscription_id)
         subscription |= {key: values[key] for key in ("cancel_at_period_end", "metadata") if key in values}
         subscriptions.change_items(self.store, subscription, values.get("items", []))
         self.store.put("subscription", subscription)
@@ -104,7 +105,7 @@ class FakeStripe:
 
     def cancel_subscription(self, _values: Object, subscription_id: str) -> Object:
         """DELETE /v1/subscriptions/{id}: at once."""
-        subscription = subscriptions.required(self.store, "subscription", subscription_id)
+        subscription = required(self.store, "subscription", subscription_id)
         now = int(self.store.now())
         subscription |= {"status": "canceled", "canceled_at": now, "ended_at": now}
         self.store.put("subscription", subscription)
@@ -114,20 +115,34 @@ class FakeStripe:
     def create_checkout(self, values: Object) -> Object:
         """POST /v1/checkout/sessions."""
         for item in values.get("line_items", []):
-            price = subscriptions.required(self.store, "price", item["price"])
+            price = required(self.store, "price", item["price"])
             if price.get("recurring", {}).get("usage_type") == "metered" and "quantity" in item:
                 raise Refused(_BAD_REQUEST, "Quantity should not be specified where usage_type is metered.")
         session = {"status": "open", "payment_status": "unpaid", "subscription": None, **values}
-        session = subscriptions.plain(self.store, "checkout.session", "cs_test", session)
+        session = plain(self.store, "checkout.session", "cs_test", session)
         session["url"] = f"{self.public_url}/pay/{session['id']}"
         return self.store.put("checkout.session", session)
 
     def create_portal(self, values: Object) -> Object:
         """POST /v1/billing_portal/sessions."""
-        subscriptions.required(self.store, "customer", values["customer"])
-        session = subscriptions.plain(self.store, "billing_portal.session", "bps", values)
+        required(self.store, "customer", values["customer"])
+        session = plain(self.store, "billing_portal.session", "bps", values)
         session["url"] = f"{self.public_url}/portal/{session['id']}"
         return self.store.put("billing_portal.session", session)
+
+    def create_invoice_item(self, values: Object) -> Object:
+        """POST /v1/invoiceitems."""
+        return invoice_items.create(self.store, values)
+
+    def list_invoice_items(self, values: Object) -> Object:
+        """GET /v1/invoiceitems."""
+        return invoice_items.listed(self.store, values)
+
+    def create_invoice(self, values: Object) -> Object:
+        """POST /v1/invoices."""
+        invoice = invoice_items.create_invoice(self.store, values)
+        self.deliveries.emit("invoice.created", invoice)
+        return invoice
 
     def list_summaries(self, values: Object, meter_id: str) -> Object:
         """GET /v1/billing/meters/{id}/event_summaries."""
@@ -155,7 +170,7 @@ class FakeStripe:
 
     def one_of(self, kind: str) -> Callable[[Object, str], Object]:
         """A retrieve route."""
-        return lambda _values, object_id: subscriptions.required(self.store, kind, object_id)
+        return lambda _values, object_id: required(self.store, kind, object_id)
 
     # --- around them ---
 
@@ -205,6 +220,10 @@ def routes(fake: FakeStripe) -> list[tuple[str, re.Pattern[str], Any, Callable[.
         ("GET", "/v1/subscriptions/(.+)", P.SubscriptionRetrieveParams, fake.one_of("subscription")),
         ("POST", "/v1/subscriptions/(.+)", P.SubscriptionUpdateParams, fake.update_subscription),
         ("DELETE", "/v1/subscriptions/(.+)", P.SubscriptionCancelParams, fake.cancel_subscription),
+        ("POST", "/v1/invoiceitems", P.InvoiceItemCreateParams, fake.create_invoice_item),
+        ("GET", "/v1/invoiceitems", P.InvoiceItemListParams, fake.list_invoice_items),
+        ("GET", "/v1/invoiceitems/(.+)", P.InvoiceItemRetrieveParams, fake.one_of("invoiceitem")),
+        ("POST", "/v1/invoices", P.InvoiceCreateParams, fake.create_invoice),
         ("GET", "/v1/invoices", P.InvoiceListParams, fake.list_of("invoice")),
         ("GET", "/v1/invoices/(.+)", P.InvoiceRetrieveParams, fake.one_of("invoice")),
         ("GET", "/v1/events/(.+)", P.EventRetrieveParams, fake.one_of("event")),

@@ -6,30 +6,13 @@ import calendar
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ops.fake_stripe import metering
+from ops.fake_stripe import invoice_items, metering
+from ops.fake_stripe.objects import plain, required
 from ops.fake_stripe.params import Refused
 from ops.fake_stripe.store import Object, Store
 
 _GRACE_S: Final = 3600
 LIVE: Final = frozenset({"active", "trialing", "past_due", "unpaid", "paused"})
-
-
-def plain(store: Store, kind: str, prefix: str, values: Object) -> Object:
-    """An object that is what it was told to be."""
-    body = {"id": store.new_id(prefix), "object": kind, "created": int(store.now()), "livemode": False, "metadata": {}}
-    return store.put(kind, {**body, **values})
-
-
-def required(store: Store, kind: str, object_id: str) -> Object:
-    """An object of a kind.
-
-    Raises:
-        Refused: 404.
-    """
-    found = store.find(object_id)
-    if found is None or found.get("object") != kind:
-        raise Refused(404, f"No such {kind}: '{object_id}'", code="resource_missing", param="id")
-    return found
 
 
 def create_price(store: Store, values: Object) -> Object:
@@ -39,7 +22,8 @@ def create_price(store: Store, values: Object) -> Object:
         raise Refused(400, "Metered prices must be backed by a meter.", param="recurring[meter]")
     if any(one.get("lookup_key") == values.get("lookup_key", "") for one in store.all("price")):
         raise Refused(400, f"A price already uses the lookup key {values['lookup_key']}.", param="lookup_key")
-    return plain(store, "price", "price", {"active": True, "type": "recurring", **values})
+    decimal = {"unit_amount_decimal": str(values["unit_amount"])} if "unit_amount" in values else {}
+    return plain(store, "price", "price", {"active": True, "type": "recurring", **decimal, **values})
 
 
 def subscribe(store: Store, values: Object) -> Object:
@@ -133,32 +117,24 @@ def close_periods(store: Store, finalize_after_s: float = _GRACE_S) -> list[tupl
 
 def _invoice(store: Store, subscription: Object) -> Object:
     first = subscription["items"]["data"][0]
-    return plain(
-        store,
-        "invoice",
-        "in",
-        {
-            "customer": subscription["customer"],
-            "parent": {
-                "type": "subscription_details",
-                "subscription_details": {"subscription": subscription["id"], "metadata": subscription["metadata"]},
-            },
-            "period_start": first["current_period_start"],
-            "period_end": first["current_period_end"],
-            "status": "draft",
-            "currency": "eur",
-            "lines": {"object": "list", "data": [], "has_more": False},
-        },
-    )
+    parent = {
+        "type": "subscription_details",
+        "subscription_details": {"subscription": subscription["id"], "metadata": subscription["metadata"]},
+    }
+    period = {"period_start": first["current_period_start"], "period_end": first["current_period_end"]}
+    return invoice_items.draft(store, {"customer": subscription["customer"], "parent": parent, **period})
 
 
 def _finalize(store: Store, invoice: Object) -> list[tuple[str, Object]]:
-    subscription = required(store, "subscription", invoice["parent"]["subscription_details"]["subscription"])
-    lines = [_line(store, item, invoice) for item in subscription["items"]["data"]]
+    lines, is_paid = invoice_items.lines(store, invoice["id"]), True
+    if invoice["parent"] is not None:
+        subscription = required(store, "subscription", invoice["parent"]["subscription_details"]["subscription"])
+        lines += [_line(store, item, invoice) for item in subscription["items"]["data"]]
+        is_paid = subscription["status"] == "active"
     invoice |= {"status": "open", "lines": {"object": "list", "data": lines, "has_more": False}}
     store.put("invoice", invoice)
     events = [("invoice.finalized", invoice)]
-    if subscription["status"] == "active":
+    if is_paid:
         invoice |= {"status": "paid"}
         events.append(("invoice.paid", store.put("invoice", invoice)))
     return events

@@ -82,17 +82,21 @@ def hours(first_ms: int, *quantities: int) -> dict[datetime, int]:
 async def metering_scene(database: Database) -> AsyncIterator[MeteringScene]:
     """Pool open, nothing published yet."""
     async with open_pool(database.writer_url, DatabaseRole.WRITER) as pool:
-        pipeline = ReadingsPipeline(
-            pool=pool,
-            catalog=Catalog(pool, VAULT, SystemClock()),
-            partitions=PartitionKeeper(pool),
-            throttle=Throttle(1000, 100, 1000),
-            clock=SystemClock(),
-            dead_letter_topic="t-dead-letters",
-            max_sensors_per_device=10_000,
-            effects=(MeterReadings(USAGE_TOPIC),),
-        )
-        yield MeteringScene(database, pool, pipeline)
+        yield MeteringScene(database, pool, metered_pipeline(pool))
+
+
+def metered_pipeline(pool: Pool) -> ReadingsPipeline:
+    """As a worker makes it, without rules."""
+    return ReadingsPipeline(
+        pool=pool,
+        catalog=Catalog(pool, VAULT, SystemClock()),
+        partitions=PartitionKeeper(pool),
+        throttle=Throttle(1000, 100, 1000),
+        clock=SystemClock(),
+        dead_letter_topic="t-dead-letters",
+        max_sensors_per_device=10_000,
+        effects=(MeterReadings(USAGE_TOPIC),),
+    )
 
 
 def run_scene(database: Database, act: Callable[[MeteringScene], Coroutine[Any, Any, None]]) -> None:

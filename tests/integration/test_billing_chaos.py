@@ -29,9 +29,12 @@ from tests.integration.stripe_scene import KEY, StripeScene, stripe_scene
 pytestmark = pytest.mark.integration
 
 EVENTS = "/v1/billing/meter_events"
-TENANTS, HOURS, RECORDS = 3, 8, 90
+# Whole processes take seconds to come back: `test_billing_kills` kills a hundred cheap ones, this a hundred when told to.
+WANTED = int(os.environ.get("WEIR_TEST_KILLS", "0"))
+TENANTS, HOURS, RECORDS = 3, 8, max(90, 20 * WANTED)
+BATCH = "5" if WANTED else "20"
 # How often worker and pusher are killed.
-KILLS = {"absolute": (2, 5), "delta": (0, 3)}
+KILLS = {"absolute": (max(2, WANTED // 2), max(5, WANTED // 2)), "delta": (0, 3)}
 JUMP = timedelta(hours=25)
 
 
@@ -125,7 +128,7 @@ async def chaos(
     async with stripe_scene(is_absolute=mode == "absolute") as stripe:
         tenants = await subscribed(database, stripe)
         sent = publish(broker, prefix, tenants, rng)
-        lose_replies(rng, stripe, 2_000)
+        lose_replies(rng, stripe, max(2_000, 200 * WANTED))
         await kill_again_and_again(database, stripe, new_worker, mode, rng, sent)
         await worked_up(stripe)
         # What hangs in doubt is a day older now than Stripe remembers identifiers.
@@ -157,15 +160,16 @@ async def kill_again_and_again(
     """Stop the worker dead at some offsets and the pusher at some requests; both come back each time."""
     worker_kills, pusher_kills = KILLS[mode]
     offsets = [*sorted(rng.sample(range(1, sent), worker_kills)), sent + 1]
-    worker = new_worker(WEIR_BATCH_MAX_RECORDS="20")
-    for _ in range(pusher_kills):
+    worker = new_worker(WEIR_BATCH_MAX_RECORDS=BATCH)
+    while pusher_kills > 0 or len(offsets) > 1:
+        pusher_kills -= 1
         heard = len(stripe.events()) + rng.randrange(1, 12)
         with pusher(database, stripe, mode):
             await until(lambda: worked_off(database) >= offsets[0] or len(stripe.events()) >= heard, "progress")  # noqa: B023
         if worked_off(database) >= offsets[0]:
             worker.kill()
             del offsets[0]
-            worker = new_worker(WEIR_BATCH_MAX_RECORDS="20")
+            worker = new_worker(WEIR_BATCH_MAX_RECORDS=BATCH)
     await until(lambda: worked_off(database) == sent, "the last record")
     worker.kill()
 

@@ -144,6 +144,48 @@ class TestWarnings:
         )
         assert events == [(1, "notifications", "quota", "80"), (2, "notifications", "quota", "100")]
 
+    def test_those_who_read_the_bill_get_it_by_e_mail_queued_with_the_notice(self, database: Database) -> None:
+        tenant_id, other = tenant_on(database, "basic"), tenant_on(database, "basic")
+        people = [
+            (tenant_id, "owner@a.example", "owner", "hash"),
+            (tenant_id, "manager@a.example", "manager", "hash"),
+            (tenant_id, "staff@a.example", "staff", "hash"),
+            (tenant_id, "invited@a.example", "owner", None),
+            (other, "owner@b.example", "owner", "hash"),
+        ]
+        for number, (tenant, email, role, password) in enumerate(people):
+            database.query(
+                "INSERT INTO weir.app_user (user_id, tenant_id, email, name, role, password_hash)"
+                " VALUES (%s, %s, %s, 'Ada', %s, %s)",
+                f"usr_{number}",
+                tenant,
+                email,
+                role,
+                password,
+            )
+        limit = INCLUDED[Meter.READINGS]
+        self.use(database, tenant_id, Meter.READINGS, limit)
+        assert self.told(database) == 2
+        assert self.told(database) == 0
+
+        query = "SELECT message_id, tenant_id, kind, recipient, state, content FROM weir.outgoing_message"
+        messages = database.query(f"{query} ORDER BY content ->> 'percent', recipient")
+        assert [(*row[1:5], row[5]["percent"]) for row in messages] == [
+            (tenant_id, "quota_warning", f"{who}@a.example", "waiting", percent)
+            for percent in (100, 80)
+            for who in ("manager", "owner")
+        ]
+        content = messages[0][5]
+        content.pop("noticed_at")
+        name = database.query("SELECT name FROM weir.tenant WHERE tenant_id = %s", tenant_id)[0][0]
+        assert content == {
+            "organization": name, "name": "Ada", "plan": "basic", "meter": "readings", "percent": 100,
+            "month": "2026-11", "used": limit, "included": limit,
+        }  # fmt: skip
+        jobs = database.query("SELECT task_name, args FROM weir_jobs.procrastinate_jobs ORDER BY id")
+        assert {name for name, _ in jobs} == {"send_message"}
+        assert sorted(args["message_id"] for _, args in jobs) == sorted(row[0] for row in messages)
+
     def test_of_active_sensors_the_present_hour_counts(self, database: Database) -> None:
         tenant_id = tenant_on(database, "basic")
         self.use(database, tenant_id, Meter.ACTIVE_SENSORS, INCLUDED[Meter.ACTIVE_SENSORS], NOW - timedelta(hours=1))

@@ -14,9 +14,13 @@ LIMIT = PLANS["basic"].included[Meter.READINGS]
 
 
 def refused(
-    plan: str, status: str | None, days_since: float = 0, used: dict[Meter, int] | None = None
+    plan: str,
+    status: str | None,
+    days_since: float = 0,
+    used: dict[Meter, int] | None = None,
+    noticed: dict[Meter, datetime] | None = None,
 ) -> dict[Feature, Refusal]:
-    standing = Standing(plan, status, NOW - timedelta(days=days_since), used or {})
+    standing = Standing(plan, status, NOW - timedelta(days=days_since), used or {}, noticed or {})
     return dict(entitlements(standing, NOW).refused)
 
 
@@ -55,11 +59,41 @@ def test_the_free_plan_needs_no_payment_but_has_not_everything() -> None:
     assert refused("a plan that was withdrawn", None) == missing
 
 
-@pytest.mark.parametrize(("used", "is_over"), [(LIMIT, False), (LIMIT + 1, True)])
-def test_history_and_exports_wait_once_more_than_the_quota_is_used(used: int, is_over: bool) -> None:
-    found = refused("basic", "active", used={Meter.READINGS: used})
-    over = {Feature.HISTORY: Refusal.QUOTA, Feature.EXPORTS: Refusal.QUOTA} if is_over else {}
-    assert found == {Feature.WEBHOOKS: Refusal.NOT_INCLUDED} | over
+OVER = {Feature.HISTORY: Refusal.QUOTA, Feature.EXPORTS: Refusal.QUOTA}
+
+
+@pytest.mark.parametrize(
+    ("used", "days_since_notice", "is_refused"),
+    [
+        (LIMIT, 30.0, False),
+        (LIMIT + 1, None, False),  # nobody was told yet: the grace has not begun
+        (LIMIT + 1, 2.9, False),
+        (LIMIT + 1, 3.0, True),
+    ],
+)
+def test_history_and_exports_wait_three_days_after_it_was_told_that_the_quota_of_the_basic_plan_is_used_up(
+    used: int, days_since_notice: float | None, is_refused: bool
+) -> None:
+    noticed = {} if days_since_notice is None else {Meter.READINGS: NOW - timedelta(days=days_since_notice)}
+    found = refused("basic", "active", used={Meter.READINGS: used}, noticed=noticed)
+    assert found == {Feature.WEBHOOKS: Refusal.NOT_INCLUDED} | (OVER if is_refused else {})
+
+
+@pytest.mark.parametrize("meter", [Meter.READINGS, Meter.ACTIVE_SENSORS])
+def test_each_plan_has_a_grace_of_its_own_and_the_free_one_none(meter: Meter) -> None:
+    graces = {name: plan.quota_grace.days for name, plan in PLANS.items()}
+    assert graces == {"free": 0, "basic": 3, "professional": 7, "enterprise": 0}
+    used = {meter: PLANS["free"].included[meter] + 1}
+    assert refused("free", None, used=used)[Feature.HISTORY] is Refusal.QUOTA
+    used = {meter: PLANS["professional"].included[meter] + 1}
+    assert refused("professional", "active", used=used, noticed={meter: NOW - timedelta(days=6.9)}) == {}
+    assert refused("professional", "active", used=used, noticed={meter: NOW - timedelta(days=7)}) == OVER
+
+
+def test_one_meter_in_its_grace_does_not_excuse_another() -> None:
+    used = {meter: PLANS["basic"].included[meter] + 1 for meter in (Meter.READINGS, Meter.ACTIVE_SENSORS)}
+    noticed = {Meter.READINGS: NOW, Meter.ACTIVE_SENSORS: NOW - timedelta(days=4)}
+    assert refused("basic", "active", used=used, noticed=noticed)[Feature.HISTORY] is Refusal.QUOTA
 
 
 @pytest.mark.parametrize(("used", "is_over"), [(19, False), (20, True)])

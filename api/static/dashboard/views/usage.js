@@ -11,6 +11,7 @@ const money = new Intl.NumberFormat(undefined, { style: "currency", currency: "E
 // What a period comes to: counted things add up, sensors do not.
 const SUMS = { active_sensors: false };
 const PLANS = ["basic", "professional", "enterprise"];
+const CHARGES = { gathered: "on a coming invoice", pending: "being sent", sent: "being sent", ambiguous: "being looked up", acknowledged: "on the next invoice", rejected: "refused by Stripe", free: "nothing to pay" };
 const REASONS = { not_included: "not in this plan", unpaid: "waits for payment", quota_exceeded: "the month's quota is used up" };
 
 export function show({ api, signal }) {
@@ -69,7 +70,8 @@ export function show({ api, signal }) {
     table("Quotas", [{ name: "Meter" }, { name: "Used", number: true }, { name: "Included", number: true }, { name: "Share" }], found.map((one) => h("tr", {},
       h("th", { scope: "row" }, name(one.meter)), cell("Used", count(one.used), "number"), cell("Included", count(one.included), "number"),
       cell("Share", h("span", {}, h("meter", { min: 0, max: 100, value: Math.min(one.percent, 100), "aria-label": `${one.percent} percent of ${name(one.meter)}` }), ` ${one.percent} % `,
-        one.warning === null ? null : badge(one.warning === "over" ? "alert" : "silent", null, one.warning === "over" ? "Used up" : "Nearly used up")))))));
+        one.warning === null ? null : badge(one.warning === "over" ? "alert" : "silent", null, one.warning === "over" ? "Used up" : "Nearly used up"),
+        one.grace_end === null || Date.parse(one.grace_end) < nowMs() ? null : ` Nothing is held back before ${hour.format(Date.parse(one.grace_end))} UTC.`))))));
 
   function period({ meters, is_subscribed: billed }) {
     const columns = ["Metered", "Sent to Stripe", "Read back", "In flight", "Corrected"];
@@ -81,9 +83,10 @@ export function show({ api, signal }) {
   }
 
   const corrections = ({ corrections: found }) => found.length === 0 ? null : h("section", { class: "panel flush" }, h("h2", {}, "Corrections"),
-    table("Corrections", [{ name: "Meter" }, { name: "Hour (UTC)" }, { name: "Quantity", number: true }, { name: "Why" }, { name: "Noted" }], found.map((one) => h("tr", {},
+    table("Corrections", [{ name: "Meter" }, { name: "Hour (UTC)" }, { name: "Quantity", number: true }, { name: "Why" }, { name: "Noted" }, { name: "Charge" }], found.map((one) => h("tr", {},
       h("th", { scope: "row" }, name(one.meter)), cell("Hour (UTC)", hour.format(Date.parse(one.bucket_start))), cell("Quantity", count(one.quantity), "number"),
-      cell("Why", one.reason), cell("Noted", hour.format(Date.parse(one.created_at)))))));
+      cell("Why", one.reason), cell("Noted", hour.format(Date.parse(one.created_at))),
+      cell("Charge", CHARGES[one.charge] ?? one.charge)))));
 
   function draw(rows, drift) {
     const meters = Map.groupBy(rows, (row) => row.meter);
