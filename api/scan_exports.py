@@ -1,13 +1,18 @@
-"""`GET /v1/scans/{id}/export`: what processing made of a scan, streamed from the object store as it is there."""
+"""`GET /v1/scans/{id}/export`: what processing made of a scan, streamed from the object store as it is there.
+
+As JSON a scan is told whole, with what came of it since it was measured.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Final
 from urllib.parse import quote
 
+import msgspec
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response, StreamingResponse
 
@@ -71,11 +76,24 @@ async def export_scan(
         await services.entitled.require(services, principal.tenant_id, Feature.EXPORTS)
     if export is None:
         raise _not_there(scan, format)
+    if format == "json":
+        return _document(scan, if_none_match)
     if if_none_match is not None and _etag(export) in if_none_match:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": _etag(export)})
     export, opened = await _opened(services, principal.tenant_id, scan_id, format, export)
     headers = {"ETag": _etag(export), "Content-Length": str(export.size), **attachment(_file_name(scan, format))}
     return StreamingResponse(opened.all(), headers=headers, media_type=MEDIA_TYPES[format])
+
+
+def _document(scan: Document, if_none_match: str | None) -> Response:
+    """The scan as `GET /v1/scans/{id}` tells it, as a file."""
+    content = msgspec.json.format(msgspec.json.encode(scan), indent=1)
+    etag = f'"{hashlib.sha256(content).hexdigest()}"'
+    if if_none_match is not None and etag in if_none_match:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": etag})
+    return Response(
+        content, headers={"ETag": etag, **attachment(_file_name(scan, "json"))}, media_type="application/json"
+    )
 
 
 async def open_object(objects: ObjectStore, key: str) -> Opened:

@@ -6,6 +6,7 @@ Border: whose scan it is does not matter here; operators see all. Tenants fetch 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ from sinks.objects import open_object_store
 FORMATS: Final = ("json", "csv", "ply", "obj", "glb", "pdf", "points.ply", "preview.ply")
 _STDOUT: Final = "-"
 _FOUND: Final = """
-SELECT s.status, e.object_key FROM scans s LEFT JOIN scan_exports e ON e.scan_no = s.scan_no AND e.format = %s
+SELECT s.status, e.object_key, CASE e.format WHEN 'json' THEN scan_document(s.scan_id) END FROM scans s
+LEFT JOIN scan_exports e ON e.scan_no = s.scan_no AND e.format = %s
 WHERE s.scan_id = %s
 """
 
@@ -50,13 +52,16 @@ def export_command(
 
 async def _copy(settings: Settings, scan_id: str, form: str, target: BinaryIO) -> int:
     """Write an export; how many bytes it has."""
-    key, size = await _key(settings, scan_id, form), 0
+    (key, document), size = await _find(settings, scan_id, form), 0
+    if document is not None:
+        return await asyncio.to_thread(target.write, document)
     async for data in open_object_store(settings).stream(key):
         size += await asyncio.to_thread(target.write, data)
     return size
 
 
-async def _key(settings: Settings, scan_id: str, form: str) -> str:
+async def _find(settings: Settings, scan_id: str, form: str) -> tuple[str, bytes | None]:
+    """The key of an export; of JSON the scan's document as well, which tells more."""
     url = settings.database_url.get_secret_value()
     await require_connection(url)
     async with open_pool(url, DatabaseRole.OPERATOR, size=1) as pool, pool.connection() as connection:
@@ -64,11 +69,11 @@ async def _key(settings: Settings, scan_id: str, form: str) -> str:
     if row is None:
         msg = f"there is no scan {scan_id}; GET /v1/scans lists them"
         raise NotExported(msg)
-    status, key = row
+    status, key, document = row
     if key is None:
         msg = f"scan {scan_id} is {status} and has no {form}; its document says which formats there are"
         raise NotExported(msg)
-    return str(key)
+    return str(key), None if document is None else json.dumps(document, indent=1, ensure_ascii=False).encode()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ from schemas import rfc3339
 from schemas.errors import Misconfigured
 from sinks.timescale.usage_reader import Difference, all_differences, touched_differences
 
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DIFFERENT = 1
 _STATEMENT_MS = 600_000
 
@@ -30,7 +32,8 @@ def register(app: typer.Typer) -> None:
 
 def reconcile_command(
     from_: Annotated[
-        str | None, typer.Option("--from", help="From this time on (2026-11-01T00:00:00Z), floored to the hour.")
+        str | None,
+        typer.Option("--from", help="From this time on (2026-11-01T00:00:00Z, or a date), floored to the hour."),
     ] = None,
     to: Annotated[str | None, typer.Option("--to", help="Before this time, raised to the hour.")] = None,
     is_touched: Annotated[
@@ -73,9 +76,9 @@ async def _differences(
 def _hour(text: str | None, option: str, round_up: timedelta) -> datetime | None:
     if text is None:
         return None
-    at_ms, valid = rfc3339.parse([text])
+    at_ms, valid = rfc3339.parse([f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text])
     if not valid[0]:
-        msg = f"{option} {text} is not a time with an offset; expected the like of 2026-11-01T00:00:00Z"
+        msg = f"{option} {text} is neither a time with an offset nor a date; expected the like of 2026-11-01T00:00:00Z"
         raise Misconfigured(msg)
     at = datetime.fromisoformat(rfc3339.format_ms(int(at_ms[0]))) + round_up
     return at.replace(minute=0, second=0, microsecond=0)

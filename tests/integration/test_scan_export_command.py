@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,14 @@ def test_it_writes_the_file_under_the_scans_name_or_another(scan_id: str, tmp_pa
 
 def test_a_pipe_gets_the_bytes_and_nothing_else(scan_id: str) -> None:
     assert export(scan_id, "csv", "--to", "-").stdout_bytes == CONTENT
+
+
+def test_as_json_all_of_a_scan_is_told(scan_id: str, database: Database, tmp_path: Path) -> None:
+    plant_export(database, tmp_path / "objects", scan_id, "json", b"{}")
+
+    told = json.loads(export(scan_id, "json", "--to", "-").stdout_bytes)
+
+    assert (told["scan_id"], told["status"], told["model"]["formats"]) == (scan_id, "completed", ["csv", "json"])
 
 
 def test_what_is_not_there_is_said_and_leaves_no_file(scan_id: str, tmp_path: Path) -> None:

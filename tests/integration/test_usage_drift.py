@@ -199,7 +199,7 @@ class TestOnTheCommandLine:
         )
 
         differing = self.reconcile(database, "--from", "2026-01-10T12:59:00Z", "--to", "2026-01-10T12:01:00Z", "--json")
-        agreeing = self.reconcile(database, "--from", "2026-01-10T13:00:00Z", "--to", "2026-01-11T00:00:00Z")
+        agreeing = self.reconcile(database, "--from", "2026-01-10T13:00:00Z", "--to", "2026-01-11")
 
         assert differing.returncode == 1, differing.stderr
         [line] = differing.stdout.splitlines()
