@@ -26,7 +26,6 @@ from schemas.rules import (
     Bound,
     Combination,
     Condition,
-    Rule,
     Silence,
     Threshold,
 )
@@ -104,7 +103,7 @@ class Screen:
     """The tests of many pairs, sorted by sensor.
 
     Args:
-        rules: per rule index, the rule's versions.
+        conditions: per rule index, what the rule's versions say.
         sensor_no: per pair, the sensor.
         rule_index: per pair, the index in `rules`.
         attribute_range: bounds of attributes; without it rules on attributes are always judged.
@@ -112,29 +111,29 @@ class Screen:
 
     def __init__(
         self,
-        rules: Sequence[Sequence[Rule]],
+        conditions: Sequence[Sequence[Condition]],
         sensor_no: Numbers,
         rule_index: Numbers,
         attribute_range: AttributeRange | None = None,
     ) -> None:
-        tests = [[test for version in versions for test in _tests(version.condition)] for versions in rules]
+        said, distinct = _numbered(conditions)
+        tests = [[test for condition in every for test in _tests(condition)] for every in distinct]
         order = np.lexsort((rule_index, sensor_no))
         sensors, indices = sensor_no[order], rule_index[order]
-        many = np.array([len(one) for one in tests], np.int64)[indices]
+        many = np.array([len(one) for one in tests], np.int64)[said[indices]]
         self._sensor: Numbers = np.repeat(sensors, many)
         self._rule: Numbers = np.repeat(indices, many)
         flat = [test for one in tests for test in one]
         first = np.concatenate(([0], np.cumsum([len(one) for one in tests]))).astype(np.int64)
         # The n-th test of a pair is the n-th of its rule.
         within = np.arange(len(self._rule)) - np.repeat(np.cumsum(many) - many, many)
-        which = first[self._rule] + within
+        which = first[said[self._rule]] + within
         self._quantity: Numbers = np.array([test.quantity for test in flat], np.int64)[which]
         self._number = _numbers(flat, which, self._sensor, attribute_range)
         self._aggregates = list(dict.fromkeys(test.aggregate for test in flat if test.aggregate is not None))
         index = {aggregate: number for number, aggregate in enumerate(self._aggregates)}
-        self._aggregate = np.array([-1 if one.aggregate is None else index[one.aggregate] for one in flat], np.int64)[
-            which
-        ]
+        aggregate = [-1 if one.aggregate is None else index[one.aggregate] for one in flat]
+        self._aggregate: Numbers = np.array(aggregate, np.int64)[which]
 
     def touched(self, rows: Rows, active: Collection[tuple[int, int]] = ()) -> list[tuple[int, int]]:
         """The pairs (sensor_no, rule index) that must be judged again, sorted.
@@ -157,6 +156,14 @@ class Screen:
         found, is_late = test[hit], late[of_sensor[hit]]
         aggregate = np.where(is_late, -1, self._aggregate[found])
         return Hits(self._sensor[found], self._rule[found], self._number[found], aggregate, self._aggregates)
+
+
+def _numbered(conditions: Sequence[Sequence[Condition]]) -> tuple[Numbers, list[Sequence[Condition]]]:
+    """What is said, each once, and per rule its index: most of a hundred thousand rules say the same as others."""
+    places: dict[tuple[int, ...], int] = {}
+    said = [places.setdefault(tuple(map(id, every)), len(places)) for every in conditions]
+    first = dict(zip(reversed(said), reversed(conditions), strict=True))
+    return np.array(said, np.int64), [first[place] for place in range(len(places))]
 
 
 def _reached(rows: Rows) -> tuple[Numbers, NDArray[np.float64], Flags]:

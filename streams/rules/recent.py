@@ -105,6 +105,15 @@ class _Ring:
         self.count[at] = np.where(same, self.count[at], 0) + buckets.count
         self.bucket[at] = buckets.bucket
 
+    def around(self, batch: SensorColumns, width_ms: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Bounds of every reading of windows of the width that end in the batch."""
+        sensor, since = batch.sensor_no, (batch.first_ms - width_ms) // self.bucket_ms
+        inside = (self.count[:, sensor] > 0) & (self.bucket[:, sensor] >= since)
+        least, greatest = _extremes(inside, self.least[:, sensor], self.greatest[:, sensor])
+        known = self.known[sensor]
+        low, high = np.minimum(least, batch.least), np.maximum(greatest, batch.greatest)
+        return np.where(known, low, -np.inf), np.where(known, high, np.inf)
+
     def held(self, sensor: NDArray[np.int32], since_ms: NDArray[np.int64], sure_ms: NDArray[np.int64]) -> Held:
         """What is held of windows that begin, exclusively, between two moments."""
         begins, count = self.bucket[:, sensor] * self.bucket_ms, self.count[:, sensor]
@@ -177,6 +186,10 @@ class RecentWindows:
                     else np.zeros((0, 6))
                 )
                 self._set(self._ring(class_ms, batch), batch.sensor_no[missing], found)
+
+    def around(self, batch: SensorColumns, class_ms: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Least and greatest of all windows of the class that end in the batch, or beyond; the batch is not added yet."""
+        return self._ring(class_ms, batch).around(batch, class_ms)
 
     def held(
         self, batch: SensorColumns, class_ms: int, place: NDArray[np.intp], width_ms: NDArray[np.int64] | int

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,7 @@ class Screening:
             self._parts = [part for part in self._parts if part.window_ms != window_ms]
         distinct, index = np.unique(numbers, return_inverse=True)
         known = [self._rules[number] for number in distinct.tolist()]
-        screen = Screen([_stand_ins(booked) for booked in known], sensors, index, self._attribute_range)
+        screen = Screen([_screened(booked) for booked in known], sensors, index, self._attribute_range)
         self._parts.append(_Part(window_ms, distinct.tolist(), index, sensors, screen))
 
     @property
@@ -131,12 +132,12 @@ def takes_over_between(booked: BookedRule, sensor: KnownSensor, after_ms: int, t
 
 def has_stand_in(booked: BookedRule) -> bool:
     """Whether some version is screened by another condition than its own."""
-    return any(_stand_in(rule) is not rule for rule in booked.rules)
+    return any(_stand_in(rule) != rule.condition for rule in booked.rules)
 
 
 def window_class_ms(booked: BookedRule) -> int:
     """The class of windows whose extremes the rule's screen needs; 0 where rows tell enough."""
-    widths = [_remembered_ms(rule.condition) for rule in _stand_ins(booked)]
+    widths = [_remembered_ms(condition) for condition in _screened(booked)]
     widest = max(widths, default=0)
     return 0 if widest == 0 else next((one for one in _CLASSES_MS if widest <= one), _FOREVER_MS)
 
@@ -145,9 +146,7 @@ def _rows(batch: SensorColumns, recent: RecentWindows, window_ms: int) -> Rows:
     """Each sensor's least and greatest row stand for all its rows."""
     low, high = batch.least, batch.greatest
     if window_ms:
-        held = recent.held(batch, window_ms, np.arange(len(batch.sensor_no)), window_ms)
-        low = np.where(held.known, np.minimum.reduce([low, held.least, held.edge_least]), -np.inf)
-        high = np.where(held.known, np.maximum.reduce([high, held.greatest, held.edge_greatest]), np.inf)
+        low, high = recent.around(batch, window_ms)
     return Rows(
         np.repeat(batch.sensor_no.astype(np.int64), 2),
         np.column_stack((batch.least, batch.greatest)).reshape(-1),
@@ -158,17 +157,16 @@ def _rows(batch: SensorColumns, recent: RecentWindows, window_ms: int) -> Rows:
     )
 
 
-def _stand_ins(booked: BookedRule) -> list[Rule]:
+def _screened(booked: BookedRule) -> list[Condition]:
     return [_stand_in(rule) for rule in booked.rules]
 
 
-def _stand_in(rule: Rule) -> Rule:
-    if rule.schedule is not None:
-        return rule
-    condition = _simpler(rule.condition)
-    return rule if condition is rule.condition else replace(rule, condition=condition)
+def _stand_in(rule: Rule) -> Condition:
+    return rule.condition if rule.schedule is not None else _simpler(rule.condition)
 
 
+# One object for all that are the same, as the book has one for them.
+@lru_cache(maxsize=10_000)
 def _simpler(condition: Condition) -> Condition:
     if isinstance(condition, Combination):
         members = tuple(_simpler(member) for member in condition.members)

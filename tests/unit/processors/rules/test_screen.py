@@ -25,7 +25,7 @@ MEAN = {"type": "aggregate", "function": "mean", "window": "1h", "above": 6.0}
 def screen_of(*conditions: Mapping[str, object]) -> Screen:
     """Every condition as a rule of its own, all on sensor 1."""
     count = len(conditions)
-    return Screen([[rule(one)] for one in conditions], np.ones(count, np.int64), np.arange(count))
+    return Screen([[rule(one).condition] for one in conditions], np.ones(count, np.int64), np.arange(count))
 
 
 def rows(
@@ -106,7 +106,7 @@ class TestAttributes:
         def range_of(sensor_no: int, _attribute: Attribute) -> tuple[float, float] | None:
             return (1.0, 3.0) if sensor_no == 1 else None
 
-        screen = Screen([[rule(self.CONDITION)]], np.array([1, 2]), np.array([0, 0]), range_of)
+        screen = Screen([[rule(self.CONDITION).condition]], np.array([1, 2]), np.array([0, 0]), range_of)
 
         assert screen.touched(rows([2.9])) == [(1, 0)]
         assert screen.touched(rows([3.1])) == []
@@ -123,7 +123,7 @@ def test_what_is_not_touched_does_not_change(
         return
     before = judged(versions, stored, declared_ms)
     active = {(1, 0)} if before and before[-1].status in {"pending", "firing"} else set()
-    said = [rung for one in versions if one.rule for rung in one.rule.rungs]
+    said = [rung.condition for one in versions if one.rule for rung in one.rule.rungs]
     screen = Screen([said], np.array([1]), np.array([0]), lambda *_: (6.0, 8.0))
 
     if screen.touched(rows_after(stored, batch), active):
@@ -153,7 +153,7 @@ def test_a_hundred_thousand_rules_over_ten_thousand_sensors_screen_a_batch_in_mi
         {"type": "silence", "after": "1h"},
         {"type": "preset", "name": "who-fridge"},
     ]
-    parsed = [rule(one) for one in kinds]
+    parsed = [rule(one).condition for one in kinds]
     screen = Screen([[parsed[n % 5]] for n in range(sensors * many)], pair_sensor, pair_rule)
     value = np.random.default_rng(1).uniform(3, 7, sensors)
     nothing = np.zeros(sensors, np.bool_)
