@@ -86,7 +86,9 @@ def fresh_database(admin_url: str, engine: Engine) -> Iterator[Database]:
     name = f"test_{secrets.token_hex(6)}"
     template = sql.Identifier(_TEMPLATE if engine is Engine.PLAIN else "template0")
     with psycopg.connect(admin_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), template))
+        # Copied as files: through the log, which is the default, it costs a quarter of a second of processor time.
+        copy = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+        connection.execute(copy.format(sql.Identifier(name), template))
     if engine is Engine.TIMESCALE:
         migrate(with_database(admin_url, name))
     logins = (with_database(admin_url, name, f"login_{role}") for role in ("owner", "writer", "reader", "operator"))
