@@ -44,6 +44,7 @@ _COMMANDS = (
     _Command("usage", "usage", "Write and verify receipts of usage."),
     _Command("rules", "rules", "Test rules: series in, expected alerts out."),
     _Command("dead-letters", "dead_letters", "List, show and replay what was refused."),
+    _Command("alarms", "alarms", "List and close operator alarms."),
     _Command("tenant", "tenant", "Make tenants."),
     _Command("user", "user", "Make users who may sign in."),
     _Command("doctor", "doctor", "Check settings, servers, versions, positions and lag; say what to do."),

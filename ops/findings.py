@@ -179,5 +179,5 @@ def judge_alarms(alarms: Mapping[str, int]) -> Finding:
     """Whether something waits for the people who run the system."""
     if alarms:
         listed = ", ".join(f"{count} {kind}" for kind, count in sorted(alarms.items()))
-        return bad("alarms", f"open: {listed}; the view operator_alarms says what to look at")
+        return bad("alarms", f"open: {listed}; `weir alarms list` says what to look at")
     return good("alarms", "none is open")

@@ -131,5 +131,5 @@ def test_only_workers_that_reported_lately_count() -> None:
 def test_open_alarms_are_counted_by_kind() -> None:
     assert judge_alarms({}).ok
     assert judge_alarms({"refusals": 2, "gap": 1}) == Finding(
-        False, "alarms", "open: 1 gap, 2 refusals; the view operator_alarms says what to look at"
+        False, "alarms", "open: 1 gap, 2 refusals; `weir alarms list` says what to look at"
     )
