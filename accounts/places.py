@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, LiteralString
+from typing import Any, Final, Generic, LiteralString, TypeVar
 
 from psycopg.types.json import Jsonb
 
@@ -38,28 +38,28 @@ class TooMany(Exception):
         self.most = most
 
 
-@dataclass(frozen=True, slots=True)
-class SiteRow:
-    """A site as it is now."""
+S = TypeVar("S", Site, Unit)
 
-    site_id: str
-    site: Site
+
+@dataclass(frozen=True, slots=True)
+class PlaceRow(Generic[S]):
+    """A site or unit as it is now.
+
+    Attributes:
+        place_id: its id.
+        held: what people say of it.
+    """
+
+    place_id: str
+    held: S
     revision: int
     created_at: datetime
     updated_at: datetime
     archived_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class UnitRow:
-    """A unit as it is now."""
-
-    unit_id: str
-    unit: Unit
-    revision: int
-    created_at: datetime
-    updated_at: datetime
-    archived_at: datetime | None
+SiteRow = PlaceRow[Site]
+UnitRow = PlaceRow[Unit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ async def find_site(connection: Connection, site_id: str) -> SiteRow | None:
 
 def _site(row: tuple[Any, ...]) -> SiteRow:
     site_id, name, timezone, attributes, *rest = row
-    return SiteRow(site_id, Site(name, timezone, attributes, archived=rest[-1] is not None), *rest)
+    return PlaceRow(site_id, Site(name, timezone, attributes, archived=rest[-1] is not None), *rest)
 
 
 async def list_units(connection: Connection, wanted: UnitFilter, after: str, limit: int) -> list[UnitRow]:
@@ -128,7 +128,7 @@ async def find_unit(connection: Connection, unit_id: str) -> UnitRow | None:
 
 def _unit(row: tuple[Any, ...]) -> UnitRow:
     unit_id, name, kind, site_id, attributes, *rest = row
-    return UnitRow(unit_id, Unit(name, kind, site_id, attributes, archived=rest[-1] is not None), *rest)
+    return PlaceRow(unit_id, Unit(name, kind, site_id, attributes, archived=rest[-1] is not None), *rest)
 
 
 async def create_site(connection: Connection, site: Site) -> str:
@@ -151,9 +151,9 @@ async def change_site(connection: Connection, row: SiteRow, site: Site, effectiv
         ChangedMeanwhile: `row` is not the newest revision any more.
         TooMany: it has had too many versions.
     """
-    await require_versions_left(connection, "SELECT count(*) FROM weir.site_version WHERE site_id = %s", row.site_id)
-    if not await record_site(connection, row.site_id, row.revision + 1, site, effective_from):
-        raise ChangedMeanwhile(row.site_id)
+    await require_versions_left(connection, "SELECT count(*) FROM weir.site_version WHERE site_id = %s", row.place_id)
+    if not await record_site(connection, row.place_id, row.revision + 1, site, effective_from):
+        raise ChangedMeanwhile(row.place_id)
 
 
 async def record_site(
@@ -185,9 +185,9 @@ async def change_unit(connection: Connection, row: UnitRow, unit: Unit, effectiv
         ChangedMeanwhile: `row` is not the newest revision any more.
         TooMany: it has had too many versions.
     """
-    await require_versions_left(connection, "SELECT count(*) FROM weir.unit_version WHERE unit_id = %s", row.unit_id)
-    if not await record_unit(connection, row.unit_id, row.revision + 1, unit, effective_from):
-        raise ChangedMeanwhile(row.unit_id)
+    await require_versions_left(connection, "SELECT count(*) FROM weir.unit_version WHERE unit_id = %s", row.place_id)
+    if not await record_unit(connection, row.place_id, row.revision + 1, unit, effective_from):
+        raise ChangedMeanwhile(row.place_id)
 
 
 async def record_unit(

@@ -15,7 +15,8 @@ from accounts.alerts import AlertFilter, Handling
 from api.auth import Principal, Require
 from api.bodies import Body, described, require_known
 from api.errors import Problem
-from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
+from api.fields import require_one_of
+from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit, continued
 from api.rule_models import ALERT_FOUND, ALERT_HANDLED, ALERT_VERSIONS, ALERTS_FOUND, ASSIGN_SCHEMA, NOTE_SCHEMA
 from api.sensors import ServicesOfApp
 from api.services import Services
@@ -80,7 +81,7 @@ async def list_alerts(
     cursors = Cursors(services.vault, "alerts")
     if cursor is not None:
         key = cursors.decode(principal.tenant_id, cursor, BeforeEpisode)
-        query = _continued(key.query, query)
+        query = continued(key.query, query)
         before = (datetime.fromtimestamp(key.started_us / 1_000_000, UTC), key.episode_no)
     wanted = _filter(*query)
     async with tenant_transaction(services.pool, principal.tenant_id) as connection:
@@ -118,7 +119,7 @@ async def read_history(
     cursors = Cursors(services.vault, "alert history")
     if cursor is not None:
         key = cursors.decode(principal.tenant_id, cursor, AfterVersion)
-        query, after = _continued(key.query, query), key.version
+        query, after = continued(key.query, query), key.version
     known_at = _instant(query[1], "as_of")
     async with tenant_transaction(services.pool, principal.tenant_id) as connection:
         await _require_alert(connection, alert_id)
@@ -186,22 +187,14 @@ async def _require_alert(connection: Connection, alert_id: str) -> dict[str, Any
 def _filter(
     status: str | None, severity: str | None, sensor_id: str | None, start: str | None, end: str | None
 ) -> AlertFilter:
-    _require_one_of("status", status, STATUSES)
-    _require_one_of("severity", severity, SEVERITIES)
+    require_one_of("status", status, STATUSES)
+    require_one_of("severity", severity, SEVERITIES)
     if sensor_id is not None and "\0" in sensor_id:
         raise Problem.invalid(parameter="sensor_id", detail="sensor_id has a NUL character, which no id has")
     wanted = AlertFilter(status, severity, sensor_id, _instant(start, "start"), _instant(end, "end"))
     if wanted.start is not None and wanted.end is not None and wanted.start >= wanted.end:
         raise Problem.invalid(parameter="start", detail="start is not before end; swap them or leave one out")
     return wanted
-
-
-def _continued(known: list[str | None], given: list[str | None]) -> list[str | None]:
-    """A cursor continues its own query: what is given beside it must be the same, or be left out."""
-    if any(value is not None and value != before for before, value in zip(known, given, strict=True)):
-        detail = "cursor belongs to another query; repeat that query's parameters or leave them out"
-        raise Problem.invalid(parameter="cursor", detail=detail)
-    return known
 
 
 def _text(body: Mapping[str, Any], field: str, *, required: bool = True) -> str:
@@ -212,11 +205,6 @@ def _text(body: Mapping[str, Any], field: str, *, required: bool = True) -> str:
         least = "1 to" if required else "at most"
         raise Problem.invalid(parameter=field, detail=f"{field}: expected text of {least} {_MAX_NOTE} characters")
     return str(value)
-
-
-def _require_one_of(parameter: str, value: str | None, known: tuple[str, ...]) -> None:
-    if value is not None and value not in known:
-        raise Problem.invalid(parameter=parameter, detail=f"{parameter} is none of {', '.join(known)}")
 
 
 def _instant(text: str | None, parameter: str) -> datetime | None:

@@ -20,8 +20,8 @@ from starlette.responses import Response
 
 from api.auth import Principal, Require
 from api.errors import Problem
-from api.models import QUALITY_RESPONSES
 from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
+from api.reading_models import QUALITY_RESPONSES
 from api.readings import End, Start
 from api.sensors import JSON
 from api.services import Services, services_of

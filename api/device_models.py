@@ -7,7 +7,8 @@ from typing import Final
 from pydantic import Field
 
 from accounts.place_fields import MAX_NAME_CHARS
-from api.models import NEXT_EXAMPLE, SENSOR_EXAMPLE, Model, Responses, Sensor, answer, problems
+from api.models import NEXT_EXAMPLE, Model, Responses, answer, problems
+from api.reading_models import SENSOR_EXAMPLE, Sensor
 
 
 class KeptSecret(Model):

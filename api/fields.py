@@ -1,8 +1,8 @@
-"""Fields of a request's body, one sentence for each way to be wrong."""
+"""Fields of a request's body or query, one sentence for each way to be wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -31,6 +31,16 @@ def text(body: Mapping[str, Any], name: str, *, max_chars: int = _MAX_TEXT, empt
     if len(value) > max_chars or (not value.strip() and not empty):
         raise _wrong(name, f"expected 1 to {max_chars} characters, not all blank")
     return value
+
+
+def require_one_of(parameter: str, value: str | None, known: Sequence[str]) -> None:
+    """A parameter that chooses among a few, or is left out.
+
+    Raises:
+        Problem: 422.
+    """
+    if value is not None and value not in known:
+        raise Problem.invalid(parameter=parameter, detail=f"{parameter} is none of {', '.join(known)}")
 
 
 def optional_text(body: Mapping[str, Any], name: str, *, max_chars: int = _MAX_TEXT) -> str | None:

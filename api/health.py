@@ -19,8 +19,8 @@ import structlog
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
+from api.health_models import LIVENESS_RESPONSES, METRICS_RESPONSES, READINESS_RESPONSES
 from api.metrics import CONTENT_TYPE, StreamState, lags_of, read_stream_state
-from api.models import LIVENESS_RESPONSES, METRICS_RESPONSES, READINESS_RESPONSES
 from api.services import Services, services_of
 from core.postgres import Pool, explain_connection_error, is_transient
 from schemas.errors import Misconfigured

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from api.auth import Device, Publisher
 from api.errors import Problem
-from api.models import INGEST_RESPONSES, RECORD_EXAMPLE, SENML_EXAMPLE
+from api.reading_models import INGEST_RESPONSES, RECORD_EXAMPLE, SENML_EXAMPLE
 from api.sensors import JSON
 from api.services import Services, services_of
 from schemas.errors import Reason, Rejected, Transient

@@ -34,6 +34,21 @@ Cursor = Annotated[
 State = TypeVar("State", bound=msgspec.Struct)
 
 
+T = TypeVar("T")
+
+
+def continued(known: list[T], given: list[T]) -> list[T]:
+    """The query that a cursor continues: what is given beside it must be the same, or be left out.
+
+    Raises:
+        Problem: 422, it is another.
+    """
+    if any(value is not None and value != before for before, value in zip(known, given, strict=True)):
+        detail = "cursor belongs to another query; repeat that query's parameters or leave them out"
+        raise Problem.invalid(parameter="cursor", detail=detail)
+    return known
+
+
 class Cursors:
     """Makes and reads cursors of one kind of list.
 

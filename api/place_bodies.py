@@ -20,7 +20,7 @@ from accounts.place_states import Doing, Patience
 from accounts.places import ChangedMeanwhile, TooMany, take_turn
 from api.bodies import Body
 from api.errors import Problem
-from api.pagination import Cursors
+from api.pagination import Cursors, continued
 from api.services import Services
 from core.clock import Clock
 from core.postgres import Connection, tenant_transaction
@@ -71,10 +71,7 @@ class Paging:
         if cursor is None:
             return cls(cursors, tenant_id, query, "", limit)
         known = cursors.decode(tenant_id, cursor, After)
-        if any(value is not None and value != before for before, value in zip(known.query, query, strict=True)):
-            detail = "cursor belongs to another query; repeat that query's parameters or leave them out"
-            raise Problem.invalid(parameter="cursor", detail=detail)
-        return cls(cursors, tenant_id, known.query, known.after, limit)
+        return cls(cursors, tenant_id, continued(known.query, query), known.after, limit)
 
     def following(self, ids: Sequence[str]) -> str | None:
         """The cursor of the next page; None if the ids, of one more than fits, end here."""

@@ -11,8 +11,8 @@ from starlette.responses import Response
 from accounts.billing.plans import Feature
 from api.auth import Principal, Require
 from api.errors import Problem
-from api.models import READINGS_RESPONSES
 from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
+from api.reading_models import READINGS_RESPONSES
 from api.sensors import JSON, SensorId, require_sensor
 from api.services import Services, services_of
 from api.times import format_instants, parse_instant, window

@@ -19,7 +19,7 @@ from api.auth import Principal, Require
 from api.bodies import Body, described, require_known
 from api.entitled import refused
 from api.errors import Problem
-from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
+from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit, continued
 from api.place_bodies import answer
 from api.scan_models import (
     COMPLETE_SCHEMA,
@@ -121,7 +121,7 @@ async def list_scans(
     cursors, after = Cursors(services.vault, "scans"), None
     if cursor is not None:
         place = cursors.decode(principal.tenant_id, cursor, BeforeScan)
-        query, after = _continued(place.query, query), (_moment(place.created_us), place.scan_no)
+        query, after = continued(place.query, query), (_moment(place.created_us), place.scan_no)
     wanted = _filter(*query)
     async with tenant_transaction(services.pool, principal.tenant_id) as connection:
         rows = await store.list_scans(connection, wanted, after, limit + 1)
@@ -227,14 +227,6 @@ def _filter(statuses: list[str] | None, device_id: str | None, start: str | None
 
 def _instant(text: str | None, parameter: str) -> datetime | None:
     return None if text is None else datetime.fromtimestamp(parse_instant(text, parameter) / 1000, UTC)
-
-
-def _continued(known: list[Any], given: list[Any]) -> list[Any]:
-    """A cursor continues its own query: what is given beside it must be the same, or be left out."""
-    if any(value is not None and value != before for before, value in zip(known, given, strict=True)):
-        detail = "cursor belongs to another query; repeat that query's parameters or leave them out"
-        raise Problem.invalid(parameter="cursor", detail=detail)
-    return known
 
 
 def _microseconds(moment: datetime) -> int:

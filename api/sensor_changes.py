@@ -19,7 +19,7 @@ from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
 from api.place_bodies import Paging, answer, changing, checked, instant, is_archived, moment
 from api.sensors import SensorId, ServicesOfApp, require_sensor, sensor_item
 from api.sites import require_open_site
-from api.units import require_unit
+from api.units import UNITS
 from core.postgres import Connection, tenant_transaction
 from sinks.timescale.reader import SensorRow
 
@@ -121,10 +121,12 @@ async def _place(connection: Connection, row: SensorRow, body: Mapping[str, Any]
         await require_open_site(connection, site_id)
     if unit_id is None:
         return None, site_id
-    unit = await require_unit(connection, unit_id)
-    if unit_id != row.unit_id and unit.unit.archived:
+    unit = (await UNITS.require(connection, unit_id)).held
+    if unit_id != row.unit_id and unit.archived:
         raise is_archived(what="unit")
-    if "site_id" in given and site_id != unit.unit.site_id:
-        detail = f"site_id: the unit {unit_id} is at {unit.unit.site_id or 'no site'}; leave it out, or send unit_id: null too"
+    if "site_id" in given and site_id != unit.site_id:
+        detail = (
+            f"site_id: the unit {unit_id} is at {unit.site_id or 'no site'}; leave it out, or send unit_id: null too"
+        )
         raise Problem.invalid(parameter="site_id", detail=detail)
-    return unit_id, unit.unit.site_id
+    return unit_id, unit.site_id

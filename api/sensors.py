@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from api.auth import Principal, Require
 from api.errors import Problem
-from api.models import SENSOR_RESPONSES, SENSORS_RESPONSES
 from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
 from api.place_bodies import Archived, Paging, answer
+from api.reading_models import SENSOR_RESPONSES, SENSORS_RESPONSES
 from api.services import Services, services_of
 from api.times import format_duration
 from core.postgres import Connection, tenant_transaction

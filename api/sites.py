@@ -9,25 +9,14 @@ from fastapi import APIRouter, Depends, Path
 from starlette.responses import Response
 
 from accounts import place_fields, places
-from accounts.place_states import Doing, Place, doing
-from accounts.places import SiteRow
+from accounts.place_fields import Site
+from accounts.place_states import Place
 from api import place_bodies
 from api.auth import Principal, Require
 from api.bodies import Body, described, require_known
-from api.errors import Problem
 from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
-from api.place_bodies import (
-    Archived,
-    Paging,
-    answer,
-    changing,
-    checked,
-    instant,
-    is_archived,
-    moment,
-    patience,
-    require_seen,
-)
+from api.place_bodies import Archived, Paging, changing, checked, is_archived
+from api.place_kinds import PlaceKind, anything
 from api.place_models import (
     PLACE_ARCHIVED,
     SITE_CHANGE,
@@ -40,7 +29,6 @@ from api.place_models import (
     SITES_FOUND,
 )
 from api.sensors import ServicesOfApp
-from api.services import Services
 from core.postgres import Connection, tenant_transaction
 
 router = APIRouter(prefix="/v1/sites", tags=["places"])
@@ -58,6 +46,21 @@ _CHANGED_BODY: Final = described(
 )
 
 
+def _shown(site: Site) -> dict[str, object]:
+    return {"name": site.name, "timezone": site.timezone, "attributes": site.attributes}
+
+
+SITES: Final = PlaceKind(
+    "site",
+    Place.SITE,
+    place_fields.SITE_FIELDS,
+    places.find_site,
+    place_fields.changed_site,
+    places.change_site,
+    _shown,
+)
+
+
 @router.post(
     "",
     summary="Create a site",
@@ -72,8 +75,8 @@ async def create_site(services: ServicesOfApp, principal: Writer, body: Body) ->
     site = checked(lambda: place_fields.new_site(body))
     async with changing(services, principal.tenant_id, principal.subject) as connection:
         await places.require_room_for(connection, "site", "sites", place_bodies.MAX_SITES)
-        site_id = await places.create_site(connection, site)
-        return await _shown(services, connection, await require_site(connection, site_id), HTTPStatus.CREATED)
+        made = await SITES.require(connection, await places.create_site(connection, site))
+        return await SITES.answer(services, connection, made, HTTPStatus.CREATED)
 
 
 @router.get("", summary="List sites", responses=SITES_FOUND, response_class=Response)
@@ -89,17 +92,13 @@ async def list_sites(
     page = Paging.begin(Cursors(services.vault, "sites"), principal.tenant_id, query, cursor, limit)
     async with tenant_transaction(services.pool, principal.tenant_id) as connection:
         rows = await places.list_sites(connection, page.after, limit + 1, archived=page.query[0] is not None)
-        ids = [row.site_id for row in rows]
-        states = await doing(connection, Place.SITE, ids[:limit], patience(services.clock))
-    items = [shown(row, states.get(row.site_id, Doing())) for row in rows[:limit]]
-    return answer({"items": items, "next": page.following(ids)})
+        return await SITES.page(services, connection, rows, page)
 
 
 @router.get("/{site_id}", summary="Read a site", responses=SITE_FOUND, response_class=Response)
 async def read_site(services: ServicesOfApp, principal: Reader, site_id: SiteId) -> Response:
     """One site, archived or not."""
-    async with tenant_transaction(services.pool, principal.tenant_id) as connection:
-        return await _shown(services, connection, await require_site(connection, site_id))
+    return await SITES.read(services, principal, site_id)
 
 
 @router.patch(
@@ -111,16 +110,7 @@ async def read_site(services: ServicesOfApp, principal: Reader, site_id: SiteId)
 )
 async def change_site(services: ServicesOfApp, principal: Writer, site_id: SiteId, body: Body) -> Response:
     """Changes a site, or brings it back (`archived`: false). Nothing changed, nothing recorded."""
-    require_known(body, *place_fields.SITE_FIELDS, "archived", "effective_from", "revision")
-    effective_from = moment(body, services.clock)
-    async with changing(services, principal.tenant_id, principal.subject) as connection:
-        row = await require_site(connection, site_id)
-        require_seen(body, row.revision)
-        site = checked(lambda: place_fields.changed_site(row.site, body))
-        if site != row.site or effective_from is not None:
-            await places.change_site(connection, row, site, effective_from)
-            row = await require_site(connection, site_id)
-        return await _shown(services, connection, row)
+    return await SITES.change(services, principal, site_id, body, anything)
 
 
 @router.delete(
@@ -128,24 +118,7 @@ async def change_site(services: ServicesOfApp, principal: Writer, site_id: SiteI
 )
 async def archive_site(services: ServicesOfApp, principal: Writer, site_id: SiteId) -> Response:
     """Takes it out of the lists. Its units and sensors stay as they are, and so do the rules that watch them."""
-    async with changing(services, principal.tenant_id, principal.subject) as connection:
-        row = await require_site(connection, site_id)
-        if not row.site.archived:
-            site = place_fields.changed_site(row.site, {"archived": True})
-            await places.change_site(connection, row, site, None)
-    return Response(status_code=HTTPStatus.NO_CONTENT)
-
-
-async def require_site(connection: Connection, site_id: str) -> SiteRow:
-    """A site of the transaction's tenant.
-
-    Raises:
-        Problem: 404.
-    """
-    row = None if "\0" in site_id else await places.find_site(connection, site_id)
-    if row is None:
-        raise Problem.not_found(what="site")
-    return row
+    return await SITES.archive(services, principal, site_id)
 
 
 async def require_open_site(connection: Connection, site_id: str | None) -> None:
@@ -154,27 +127,5 @@ async def require_open_site(connection: Connection, site_id: str | None) -> None
     Raises:
         Problem: 404, or 409 if it is archived.
     """
-    if site_id is not None and (await require_site(connection, site_id)).site.archived:
+    if site_id is not None and (await SITES.require(connection, site_id)).held.archived:
         raise is_archived(what="site")
-
-
-async def _shown(
-    services: Services, connection: Connection, row: SiteRow, status: HTTPStatus = HTTPStatus.OK
-) -> Response:
-    states = await doing(connection, Place.SITE, [row.site_id], patience(services.clock))
-    return answer(shown(row, states.get(row.site_id, Doing())), status)
-
-
-def shown(row: SiteRow, state: Doing) -> dict[str, object]:
-    """A site as the API shows it."""
-    return {
-        "site_id": row.site_id,
-        "name": row.site.name,
-        "timezone": row.site.timezone,
-        "attributes": row.site.attributes,
-        **place_bodies.shown_doing(state),
-        "revision": row.revision,
-        "created_at": instant(row.created_at),
-        "updated_at": instant(row.updated_at),
-        "archived_at": instant(row.archived_at),
-    }

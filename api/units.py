@@ -9,24 +9,15 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import Response
 
 from accounts import place_fields, places
-from accounts.place_states import Doing, Place, doing
-from accounts.places import UnitFilter, UnitRow
+from accounts.place_fields import Unit
+from accounts.place_states import Place
+from accounts.places import UnitFilter
 from api import place_bodies
 from api.auth import Principal, Require
 from api.bodies import Body, described, require_known
-from api.errors import Problem
 from api.pagination import DEFAULT_LIMIT, Cursor, Cursors, Limit
-from api.place_bodies import (
-    Archived,
-    Paging,
-    answer,
-    changing,
-    checked,
-    instant,
-    moment,
-    patience,
-    require_seen,
-)
+from api.place_bodies import Archived, Paging, changing, checked
+from api.place_kinds import PlaceKind
 from api.place_models import (
     PLACE_ARCHIVED,
     UNIT_CHANGE,
@@ -39,7 +30,6 @@ from api.place_models import (
     UNITS_FOUND,
 )
 from api.sensors import ServicesOfApp
-from api.services import Services
 from api.sites import require_open_site
 from core.postgres import Connection, tenant_transaction
 
@@ -62,6 +52,21 @@ _CHANGED_BODY: Final = described(
 )
 
 
+def _shown(unit: Unit) -> dict[str, object]:
+    return {"name": unit.name, "kind": unit.kind, "site_id": unit.site_id, "attributes": unit.attributes}
+
+
+UNITS: Final = PlaceKind(
+    "unit",
+    Place.UNIT,
+    place_fields.UNIT_FIELDS,
+    places.find_unit,
+    place_fields.changed_unit,
+    places.change_unit,
+    _shown,
+)
+
+
 @router.post(
     "",
     summary="Create a unit",
@@ -77,8 +82,8 @@ async def create_unit(services: ServicesOfApp, principal: Writer, body: Body) ->
     async with changing(services, principal.tenant_id, principal.subject) as connection:
         await require_open_site(connection, unit.site_id)
         await places.require_room_for(connection, "unit", "units", place_bodies.MAX_UNITS)
-        unit_id = await places.create_unit(connection, unit)
-        return await _shown(services, connection, await require_unit(connection, unit_id), HTTPStatus.CREATED)
+        made = await UNITS.require(connection, await places.create_unit(connection, unit))
+        return await UNITS.answer(services, connection, made, HTTPStatus.CREATED)
 
 
 @router.get("", summary="List units", responses=UNITS_FOUND, response_class=Response)
@@ -99,17 +104,13 @@ async def list_units(
     async with tenant_transaction(services.pool, principal.tenant_id) as connection:
         wanted = UnitFilter(page.query[0], page.query[1], archived=page.query[2] is not None)
         rows = await places.list_units(connection, wanted, page.after, limit + 1)
-        ids = [row.unit_id for row in rows]
-        states = await doing(connection, Place.UNIT, ids[:limit], patience(services.clock))
-    items = [shown(row, states.get(row.unit_id, Doing())) for row in rows[:limit]]
-    return answer({"items": items, "next": page.following(ids)})
+        return await UNITS.page(services, connection, rows, page)
 
 
 @router.get("/{unit_id}", summary="Read a unit", responses=UNIT_FOUND, response_class=Response)
 async def read_unit(services: ServicesOfApp, principal: Reader, unit_id: UnitId) -> Response:
     """One unit, archived or not."""
-    async with tenant_transaction(services.pool, principal.tenant_id) as connection:
-        return await _shown(services, connection, await require_unit(connection, unit_id))
+    return await UNITS.read(services, principal, unit_id)
 
 
 @router.patch(
@@ -121,18 +122,7 @@ async def read_unit(services: ServicesOfApp, principal: Reader, unit_id: UnitId)
 )
 async def change_unit(services: ServicesOfApp, principal: Writer, unit_id: UnitId, body: Body) -> Response:
     """Changes a unit, or brings it back (`archived`: false). To another site it takes its sensors along."""
-    require_known(body, *place_fields.UNIT_FIELDS, "archived", "effective_from", "revision")
-    effective_from = moment(body, services.clock)
-    async with changing(services, principal.tenant_id, principal.subject) as connection:
-        row = await require_unit(connection, unit_id)
-        require_seen(body, row.revision)
-        unit = checked(lambda: place_fields.changed_unit(row.unit, body))
-        if unit.site_id != row.unit.site_id:
-            await require_open_site(connection, unit.site_id)
-        if unit != row.unit or effective_from is not None:
-            await places.change_unit(connection, row, unit, effective_from)
-            row = await require_unit(connection, unit_id)
-        return await _shown(services, connection, row)
+    return await UNITS.change(services, principal, unit_id, body, _require_open_target)
 
 
 @router.delete(
@@ -140,44 +130,9 @@ async def change_unit(services: ServicesOfApp, principal: Writer, unit_id: UnitI
 )
 async def archive_unit(services: ServicesOfApp, principal: Writer, unit_id: UnitId) -> Response:
     """Takes it out of the lists. Its sensors stay in it, and the rules that watch them go on."""
-    async with changing(services, principal.tenant_id, principal.subject) as connection:
-        row = await require_unit(connection, unit_id)
-        if not row.unit.archived:
-            unit = place_fields.changed_unit(row.unit, {"archived": True})
-            await places.change_unit(connection, row, unit, None)
-    return Response(status_code=HTTPStatus.NO_CONTENT)
+    return await UNITS.archive(services, principal, unit_id)
 
 
-async def require_unit(connection: Connection, unit_id: str) -> UnitRow:
-    """A unit of the transaction's tenant.
-
-    Raises:
-        Problem: 404.
-    """
-    row = None if "\0" in unit_id else await places.find_unit(connection, unit_id)
-    if row is None:
-        raise Problem.not_found(what="unit")
-    return row
-
-
-async def _shown(
-    services: Services, connection: Connection, row: UnitRow, status: HTTPStatus = HTTPStatus.OK
-) -> Response:
-    states = await doing(connection, Place.UNIT, [row.unit_id], patience(services.clock))
-    return answer(shown(row, states.get(row.unit_id, Doing())), status)
-
-
-def shown(row: UnitRow, state: Doing) -> dict[str, object]:
-    """A unit as the API shows it."""
-    return {
-        "unit_id": row.unit_id,
-        "name": row.unit.name,
-        "kind": row.unit.kind,
-        "site_id": row.unit.site_id,
-        "attributes": row.unit.attributes,
-        **place_bodies.shown_doing(state),
-        "revision": row.revision,
-        "created_at": instant(row.created_at),
-        "updated_at": instant(row.updated_at),
-        "archived_at": instant(row.archived_at),
-    }
+async def _require_open_target(connection: Connection, before: Unit, after: Unit) -> None:
+    if after.site_id != before.site_id:
+        await require_open_site(connection, after.site_id)

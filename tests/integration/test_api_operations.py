@@ -18,7 +18,7 @@ import httpx2
 import pytest
 from pydantic import SecretStr
 
-from api import models
+from api import health_models
 from ops.embedded.postgres import EmbeddedPostgres
 from tests.integration.api_scene import (
     Client,
@@ -44,7 +44,7 @@ def anonymous(database_url: str, **settings: Any) -> Iterator[Client]:
 def checks(api: Client) -> tuple[int, dict[str, tuple[bool, str]]]:
     """Status and checks of /readyz."""
     response = api.http.get("/readyz")
-    report = models.ReadinessReport.model_validate(response.json())
+    report = health_models.ReadinessReport.model_validate(response.json())
     assert report.status == ("ready" if response.status_code == 200 else "not ready")
     return response.status_code, {check.name: (check.ok, check.detail) for check in report.checks}
 

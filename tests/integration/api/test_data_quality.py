@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from api import models
+from api import reading_models
 from api.data_quality import Spacing, spacings_of
 from core.postgres import DatabaseRole, open_pool, tenant_transaction
 from sinks.timescale import reader
@@ -32,7 +32,7 @@ def between(start: datetime, end: datetime) -> dict[str, Any]:
 
 def only_item(api: Client, start: datetime, end: datetime) -> dict[str, Any]:
     quality = api.get("/v1/data-quality", **between(start, end))
-    models.DataQuality.model_validate(quality)
+    reading_models.DataQuality.model_validate(quality)
     (item,) = quality["items"]
     found: dict[str, Any] = item
     return found

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api import models
+from api import models, reading_models
 from tests.integration.api_scene import Client, add_readings, add_sensor, client, instant, new_tenant, shown
 from tests.integration.servers import Database, Tenant
 
@@ -274,8 +274,8 @@ class TestRefusals:
 def test_answers_are_true_to_their_models(api: Client, sensor: str) -> None:
     path = f"/v1/sensors/{sensor}/readings"
 
-    models.SensorPage.model_validate(api.get("/v1/sensors"))
-    models.Sensor.model_validate(api.get(f"/v1/sensors/{sensor}"))
+    reading_models.SensorPage.model_validate(api.get("/v1/sensors"))
+    reading_models.Sensor.model_validate(api.get(f"/v1/sensors/{sensor}"))
     for resolution in ("raw", "1m", "1h", "1d"):
-        models.ReadingPage.model_validate(api.get(path, resolution=resolution, **WHOLE))
+        reading_models.ReadingPage.model_validate(api.get(path, resolution=resolution, **WHOLE))
     models.ProblemDetails.model_validate(api.get(path, status=422, limit=0))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api import device_models, models
+from api import device_models, reading_models
 from tests.integration.api_scene import Client, new_tenant, shown
 from tests.integration.device_scene import make_device, make_sensor
 from tests.integration.rule_scene import send
@@ -43,7 +43,7 @@ class TestSensors:
 
         changed = self.change(api, sensor, unit_id=unit_id)
 
-        models.Sensor.model_validate(changed)
+        reading_models.Sensor.model_validate(changed)
         assert (changed["unit_id"], changed["site_id"]) == (unit_id, home)
         assert self.change(api, sensor, site_id=home)["unit_id"] == unit_id
         problem = self.change(api, sensor, 422, site_id=away)
