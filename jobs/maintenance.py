@@ -104,7 +104,7 @@ async def rescue_stalled_jobs(resources: Resources) -> None:
 
 
 async def remove_old_jobs(resources: Resources) -> None:
-    """Delete finished jobs and their attempts: successes early, everything after 30 days."""
+    """Delete finished jobs and their attempts: the queue's successes early, everything after 30 days."""
     now = _now(resources)
     for queue in Queue:
         kept = _SUCCEEDED_JOBS_KEPT.get(queue, _OTHER_SUCCEEDED_JOBS_KEPT)
@@ -115,6 +115,7 @@ async def remove_old_jobs(resources: Resources) -> None:
         nb_hours=_hours(_FAILED_JOBS_KEPT), include_failed=True, include_cancelled=True, include_aborted=True
     )
     await _delete(resources, "weir.job_attempt", "started_at < %s", now - _FAILED_JOBS_KEPT)
+    await _delete(resources, "weir.tenant_job", "finished_at < %s", now - _FAILED_JOBS_KEPT)
 
 
 async def _delete(resources: Resources, table: LiteralString, where: LiteralString, *values: object) -> None:

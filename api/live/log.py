@@ -318,6 +318,8 @@ async def _standing(connection: Connection, channel: str, criteria: Criteria) ->
         return await live.alerts_needing_attention(connection, criteria.narrows)
     if channel == "scans" and not criteria.narrows:
         return await live.newest_scans(connection, _MAX_SCANS)
+    if channel == "jobs":
+        return await live.unfinished_jobs(connection)
     return []
 
 

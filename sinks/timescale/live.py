@@ -145,6 +145,14 @@ async def newest_scans(connection: Connection, limit: int) -> list[str]:
     return [text for (text,) in await cursor.fetchall()]
 
 
+async def unfinished_jobs(connection: Connection) -> list[str]:
+    """The current tenant's jobs that wait or run, as JSON text, the newest first."""
+    cursor = await connection.execute(
+        "SELECT document::text FROM weir_tenant.jobs WHERE finished_at IS NULL ORDER BY created_at DESC, job_no DESC"
+    )
+    return [text for (text,) in await cursor.fetchall()]
+
+
 async def sensor_states(pool: Pool, tenant_id: str) -> list[SensorState]:
     """Every sensor of a tenant with its newest reading."""
     async with tenant_transaction(pool, tenant_id) as connection:

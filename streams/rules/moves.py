@@ -33,6 +33,7 @@ class PlaceWorker:
 
     async def judge(self, connection: Connection, lease: Lease, work_ids: list[int]) -> None:
         """Do the rows of work; the batches that ran when they were found have ended."""
+        await connection.execute("SELECT weir.begin_place_jobs(%s)", (work_ids,))
         book = RuleBook(only_tenants(await _tenants_of(connection, work_ids)))
         await book.refresh(connection)
         for sensor_no, (from_ms, rows) in (await _by_sensor(connection, work_ids)).items():

@@ -52,6 +52,7 @@ def furnish(database: Database, url: str, tenant: Tenant) -> Furnished:
         ids = _places(database, api, tenant, mark) | _people(database, api, mark)
         ids |= _alert(database, api, tenant, mark, ids["sensor_id"])
         ids |= _scan(database, api, tenant, mark)
+        ids |= {"job_id": api.get("/v1/jobs")["items"][0]["job_id"]}
     token = sign_in(url, f"{mark}@{mark}.example")
     hidden = (tenant.api_key, token["access_token"], token["refresh_token"], tenant.devices[0].secret, PASSWORD)
     return Furnished(tenant, mark, ids, hidden)

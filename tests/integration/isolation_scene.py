@@ -54,6 +54,8 @@ SHOWN_TO_ITSELF = {
     "weir.unit_version",
     "weir.sensor_assignment",
     "weir.place_work",
+    "weir.tenant_job",
+    "weir_tenant.jobs",
     "weir.device_secret",
     "weir_tenant.sites",
     "weir_tenant.units",

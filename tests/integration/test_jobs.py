@@ -7,7 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import LiteralString, TypeVar
 
 import psycopg
 import pytest
@@ -117,29 +117,22 @@ async def _as_writer(database: Database, act: Callable[[Connection], Awaitable[R
 
 
 class TestSeeing:
-    def test_a_tenant_sees_its_own_jobs_only_and_no_reader_sees_the_queue(self, scene: Database) -> None:
-        async def look(tenant_id: str) -> list[tuple[object, ...]]:
+    def test_no_reader_sees_the_queue(self, scene: Database) -> None:
+        async def look(table: LiteralString) -> None:
             async with (
                 open_pool(scene.reader_url, DatabaseRole.READER) as pool,
-                tenant_transaction(pool, tenant_id) as connection,
+                tenant_transaction(pool, "ten_a") as connection,
             ):
-                return await (await connection.execute("SELECT tenant_id, task, status FROM jobs")).fetchall()
-
-        async def peek() -> None:
-            async with open_pool(scene.reader_url, DatabaseRole.READER) as pool, pool.connection() as connection:
-                await connection.execute("SELECT FROM weir_jobs.procrastinate_jobs")
+                await connection.execute(f"SELECT FROM {table}")
 
         async def enqueue_for(connection: Connection) -> None:
             await enqueue(connection, TaskName.CLEAN_UP, tenant_id="ten_a")
-            await enqueue(connection, TaskName.CLEAN_UP, tenant_id="ten_b")
-            await enqueue(connection, TaskName.CLEAN_UP)
 
         asyncio.run(_as_writer(scene, enqueue_for))
 
-        assert asyncio.run(look("ten_a")) == [("ten_a", "clean_up", "todo")]
-        assert asyncio.run(look("ten_c")) == []
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            asyncio.run(peek())
+        for table in ("weir_jobs.procrastinate_jobs", "weir.job_attempt", "weir.job_states()"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                asyncio.run(look(table))
 
 
 class TestLocks:

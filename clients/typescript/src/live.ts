@@ -7,6 +7,8 @@ import type { components } from "./schema.js";
 
 export type Alert = components["schemas"]["Alert"];
 export type Scan = components["schemas"]["Scan"];
+export type Job = components["schemas"]["Job"];
+export type Notification = components["schemas"]["NotificationPage"]["items"][number];
 export interface Reading { sensor_id: string; at: string; value: number; seq: number }
 
 /** What the items of each channel are. */
@@ -15,8 +17,8 @@ export interface Items {
   alerts: Alert;
   usage: Record<string, unknown>;
   scans: Scan;
-  jobs: Record<string, unknown>;
-  notifications: Record<string, unknown>;
+  jobs: Job;
+  notifications: Notification;
 }
 export type Channel = keyof Items;
 export interface Filter { sensor_id?: string | string[]; site_id?: string | string[]; unit_id?: string | string[] }

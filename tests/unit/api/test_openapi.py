@@ -113,6 +113,8 @@ class TestDocument:
             "POST /v1/alerts/{alert_id}/comment",
             "POST /v1/alerts/{alert_id}/assign",
             "GET /v1/notifications",
+            "GET /v1/jobs",
+            "GET /v1/jobs/{job_id}",
             "GET /v1/usage",
             "GET /v1/billing",
             "POST /v1/billing/checkout",
