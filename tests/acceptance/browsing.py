@@ -21,6 +21,21 @@ PATIENCE_MS = 60_000
 PATIENCE_S = PATIENCE_MS / 1000
 WIDE: Final[ViewportSize] = {"width": 1280, "height": 900}
 NARROW: Final[ViewportSize] = {"width": 390, "height": 844}
+PAGES: Final = {
+    "#/": "Overview",
+    "#/alerts?status=all": "Alerts",
+    "#/rules": "Rules",
+    "#/rules/new": "New rule",
+    "#/quality": "Data quality",
+    "#/scans": "Scans",
+    "#/places": "Places",
+    "#/devices": "Devices",
+    "#/jobs": "Jobs",
+    "#/usage": "Usage",
+    "#/access": "Access",
+}
+"""Addresses of what everybody with all rights finds in the navigation, with the headings there."""
+
 _ACCESSIBLE = (Path(__file__).parent / "accessible.js").read_text(encoding="utf-8")
 _WATCH_POLICY = """
 globalThis.violations = [];

@@ -16,6 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
+from accounts import messages
+from accounts.messages import Sealed
+from core.postgres import DatabaseRole
+from core.secrets import Vault
+from ops.commands.migrate import login_name
+from ops.connection_file import load_state
 from ops.embedded.lifeline import wait_until
 
 PROJECT = Path(__file__).parents[2]
@@ -194,3 +202,19 @@ def rule(system: Running, sensor: str, name: str, above: float) -> str:
     status, answer = system.post("/v1/rules", document)
     assert status == 201, answer
     return str(answer["rule_id"])
+
+
+def message_code(system: Running, email: str) -> str:
+    """What the newest message to somebody carries."""
+    state, login = load_state(system.data_dir), login_name(DatabaseRole.OWNER)
+    with psycopg.connect(
+        system.connection["database_url"], user=login, password=state.passwords[login], autocommit=True
+    ) as connection:
+        connection.execute("SET ROLE weir_owner")
+        row = connection.execute(
+            "SELECT message_id, sealed FROM weir.outgoing_message WHERE recipient = %s ORDER BY created_at DESC LIMIT 1",
+            (email,),
+        ).fetchone()
+    assert row is not None
+    vault = Vault.from_secret(state.secret_key)
+    return messages.unseal(vault, Sealed(*row)).token

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 
 from ops.embedded.lifeline import ON_LINUX, wait_until
-from tests.acceptance.browsing import CHROMIUM, NARROW, NEEDS_CHROMIUM, PATIENCE_S, WIDE, Visit, until
+from tests.acceptance.browsing import CHROMIUM, NARROW, NEEDS_CHROMIUM, PAGES, PATIENCE_S, WIDE, Visit, until
 from tests.acceptance.running import Running, now, rule, sensor_id
 
 pytestmark = [
@@ -20,19 +20,6 @@ pytestmark = [
     pytest.mark.skipif(not ON_LINUX, reason="watches the process tree through /proc"),
     pytest.mark.skipif(CHROMIUM is None, reason=NEEDS_CHROMIUM),
 ]
-
-PAGES = {
-    "#/": "Overview",
-    "#/alerts?status=all": "Alerts",
-    "#/rules": "Rules",
-    "#/rules/new": "New rule",
-    "#/quality": "Data quality",
-    "#/scans": "Scans",
-    "#/places": "Places",
-    "#/devices": "Devices",
-    "#/usage": "Usage",
-    "#/access": "Access",
-}
 
 
 def test_a_wrong_key_is_told_at_the_field_and_the_right_one_lets_in(visit: Callable[..., Visit]) -> None:

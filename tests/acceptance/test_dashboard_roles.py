@@ -6,20 +6,13 @@ import contextlib
 import re
 from collections.abc import Callable
 
-import psycopg
 import pytest
 from playwright.sync_api import TimeoutError as LateError
 from playwright.sync_api import expect
 
-from accounts import messages
-from accounts.messages import Sealed
-from core.postgres import DatabaseRole
-from core.secrets import Vault
-from ops.commands.migrate import login_name
-from ops.connection_file import load_state
 from ops.embedded.lifeline import ON_LINUX, wait_until
 from tests.acceptance.browsing import CHROMIUM, NARROW, NEEDS_CHROMIUM, PATIENCE_S, WIDE, Visit, until
-from tests.acceptance.running import Running, now, rule, sensor_id
+from tests.acceptance.running import Running, message_code, now, rule, sensor_id
 
 pytestmark = [
     pytest.mark.integration,
@@ -53,21 +46,6 @@ def person(system: Running, role: str) -> tuple[str, str]:
 def as_person(opened: Visit, email: str) -> Visit:
     opened.connection = opened.connection | {"email": email, "password": PASSWORD}
     return opened.sign_in()
-
-
-def invitation_code(system: Running, email: str) -> str:
-    """What the message to somebody carries."""
-    state, login = load_state(system.data_dir), login_name(DatabaseRole.OWNER)
-    with psycopg.connect(
-        system.connection["database_url"], user=login, password=state.passwords[login], autocommit=True
-    ) as connection:
-        connection.execute("SET ROLE weir_owner")
-        row = connection.execute(
-            "SELECT message_id, sealed FROM weir.outgoing_message WHERE recipient = %s", (email,)
-        ).fetchone()
-    assert row is not None
-    vault = Vault.from_secret(state.secret_key)
-    return messages.unseal(vault, Sealed(*row)).token
 
 
 def test_who_may_only_look_finds_nothing_to_change_and_nothing_that_is_refused(
@@ -119,7 +97,7 @@ def test_somebody_is_invited_from_the_page_and_comes_in_with_the_code(
 
     guest = visit()
     guest.page.get_by_text("I have a code from a message").click()
-    guest.page.get_by_label("Code").fill(invitation_code(system, "ben@people.example"))
+    guest.page.get_by_label("Code").fill(message_code(system, "ben@people.example"))
     guest.page.get_by_label("New password").fill(PASSWORD)
     guest.page.get_by_role("button", name="Set the password").click()
 
@@ -173,9 +151,10 @@ def test_devices_and_places_are_renamed_and_taken_away_and_keys_replaced(
         opened.go(where, heading)
         page.get_by_label(label).fill(name)
         page.get_by_role("button", name=button).click()
-        page.get_by_role("button", name=f"Rename {name}").click()
+        edit = "Rename" if heading == "Devices" else "Edit"
+        page.get_by_role("button", name=f"{edit} {name}").click()
         new = name.replace("Old", "New")
-        page.get_by_role("dialog").get_by_label("Name").fill(new)
+        page.get_by_role("dialog").get_by_label("Name", exact=True).fill(new)
         page.keyboard.press("Enter")
         expect(page.get_by_role("row", name=new)).to_be_visible()
         verb = "Revoke" if heading == "Devices" else "Archive"

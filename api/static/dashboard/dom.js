@@ -23,10 +23,19 @@ function filled(element, attributes, children) {
   return element;
 }
 
-/** Replaces what an element holds. */
+/** Replaces what an element holds. Who was told the page's heading stays at it, when it becomes what was waited for. */
 export function fill(element, ...children) {
+  const wasAtHeading = document.activeElement?.tagName === "H1" && element.contains(document.activeElement);
   element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  if (wasAtHeading) focusHeading(element);
   return element;
+}
+
+/** Puts whoever listens at the heading of a page. */
+export function focusHeading(place) {
+  const heading = place.querySelector("h1");
+  heading?.setAttribute("tabindex", "-1");
+  heading?.focus();
 }
 
 let counter = 0;
@@ -59,10 +68,10 @@ export function select(options, value, attributes = {}) {
   return h("select", attributes, options.map(([key, text]) => h("option", { value: key, selected: key === value }, text)));
 }
 
-/** A row of buttons of which one is pressed; options are [value, text, what is read out instead of the text]. */
+/** A row of buttons of which one is pressed; options are [value, text, what is read out after the text]. */
 export function choices(label, options, value, chosen) {
   const buttons = options.map(([key, text, spoken]) => h("button", {
-    type: "button", "aria-label": spoken, "aria-pressed": String(key === value), data: { value: key },
+    type: "button", "aria-label": spoken ? `${text}: ${spoken}` : null, "aria-pressed": String(key === value), data: { value: key },
     onclick: () => {
       for (const each of buttons) each.setAttribute("aria-pressed", String(each.dataset.value === key));
       chosen(key);
@@ -75,7 +84,7 @@ export function choices(label, options, value, chosen) {
 export function table(caption, columns, rows) {
   return h("div", { class: "scroll" }, h("table", { class: "cards" },
     h("caption", { class: "unseen" }, caption),
-    h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.number ? "number" : null }, column.name)))),
+    h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.number ? "number" : null }, column.name || h("span", { class: "unseen" }, "What can be done"))))),
     h("tbody", {}, rows)));
 }
 
@@ -119,6 +128,36 @@ function answered(title, content, verb, kind) {
           h("button", { type: "button", onclick: () => dialog.close("") }, "Cancel"), h("button", { value: "yes", class: kind }, verb))));
     dialog.addEventListener("close", () => {
       resolve(dialog.returnValue === "yes" ? true : null);
+      dialog.remove();
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+/** A dialog with fields that stays until `save` has worked; what is refused is told at its field. Resolves to whether it was saved. */
+export function edited(title, fields, controls, save) {
+  return new Promise((resolve) => {
+    const button = h("button", { class: "primary" }, "Save");
+    const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, h("form", { class: "stack", onsubmit: async (event) => {
+      event.preventDefault();
+      controls.forEach((control) => complain(control, ""));
+      button.disabled = true;
+      try {
+        await save();
+        dialog.close("saved");
+      } catch (error) {
+        const path = error.errors?.[0]?.parameter?.split(".")[0];
+        const wrong = controls.find((control) => control.dataset.part === path) ?? controls[0];
+        complain(wrong, error.message);
+        wrong.focus();
+      } finally {
+        button.disabled = false;
+      }
+    } }, h("h2", { id: "dialog-title" }, title), fields,
+      h("div", { class: "row" }, h("span", { class: "grow" }), h("button", { type: "button", onclick: () => dialog.close("") }, "Cancel"), button)));
+    dialog.addEventListener("close", () => {
+      resolve(dialog.returnValue === "saved");
       dialog.remove();
     });
     document.body.append(dialog);

@@ -19,6 +19,7 @@ const SHAPES = {
   pending: () => [s("circle", { cx: 8, cy: 8, r: 6.4, ...LINE }), s("path", { d: "M8 4.5V8l2.4 1.6", ...LINE })],
   retracted: () => [s("path", { d: "M3 8h10", ...LINE })],
   info: () => [s("circle", { cx: 8, cy: 8, r: 6.4, ...LINE }), s("path", { d: "M8 7.4v3.8M8 4.8v.1", ...LINE })],
+  bell: () => [s("path", { d: "M8 1.8a4 4 0 0 0-4 4c0 4-1.8 5.2-1.8 5.2h11.6S12 9.8 12 5.8a4 4 0 0 0-4-4ZM6.7 13.6a1.5 1.5 0 0 0 2.6 0", ...LINE })],
   close: () => [s("path", { d: "m4 4 8 8M12 4l-8 8", ...LINE })],
   brand: () => [s("path", { d: "M1 5.4c2.3-2.3 4.7-2.3 7 0s4.7 2.3 7 0M1 11c2.3-2.3 4.7-2.3 7 0s4.7 2.3 7 0", ...LINE, "stroke-width": 2.2 })],
 };

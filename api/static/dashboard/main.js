@@ -1,15 +1,17 @@
 // Puts the page together: who is signed in, which view the address names, how the link to the server stands.
-import { announce, fill, h } from "./dom.js";
+import { announce, fill, focusHeading, h } from "./dom.js";
 import { Feed } from "./feed.js";
 import { capital, clockTime } from "./format.js";
 import { Api } from "./http.js";
 import { icon } from "./icons.js";
 import { Live } from "./live.js";
+import { Bell } from "./notifications.js";
 import { Session } from "./session.js";
 import * as access from "./views/access.js";
 import * as alertView from "./views/alert.js";
 import * as alerts from "./views/alerts.js";
 import * as devices from "./views/devices.js";
+import * as jobs from "./views/jobs.js";
 import * as overview from "./views/overview.js";
 import * as places from "./views/places.js";
 import * as quality from "./views/quality.js";
@@ -23,15 +25,16 @@ import * as usage from "./views/usage.js";
 
 const VIEWS = [
   [/^\/$/, overview], [/^\/sensors\/([^/]+)$/, sensor], [/^\/alerts$/, alerts], [/^\/alerts\/([^/]+)$/, alertView],
-  [/^\/rules$/, rules], [/^\/rules\/([^/]+)$/, ruleEditor], [/^\/quality$/, quality], [/^\/scans$/, scans], [/^\/scans\/([^/]+)$/, scan], [/^\/places$/, places], [/^\/devices$/, devices],
+  [/^\/rules$/, rules], [/^\/rules\/([^/]+)$/, ruleEditor], [/^\/quality$/, quality], [/^\/scans$/, scans], [/^\/scans\/([^/]+)$/, scan], [/^\/jobs$/, jobs], [/^\/places$/, places], [/^\/devices$/, devices],
   [/^\/usage$/, usage], [/^\/access$/, access],
 ];
-const NAV = [["/", "Overview"], ["/alerts", "Alerts"], ["/rules", "Rules"], ["/quality", "Data quality"], ["/scans", "Scans"], ["/places", "Places"], ["/devices", "Devices"], ["/usage", "Usage", "billing:read"], ["/access", "Access"]];
+const NAV = [["/", "Overview"], ["/alerts", "Alerts"], ["/rules", "Rules"], ["/quality", "Data quality"], ["/scans", "Scans"], ["/places", "Places"], ["/devices", "Devices"], ["/jobs", "Jobs", "jobs:read"], ["/usage", "Usage", "billing:read"], ["/access", "Access"]];
 
 const main = document.getElementById("main");
 const session = new Session();
 const api = new Api(session);
 let feed = null;
+let bell = null;
 let shown = null;
 
 function place() {
@@ -59,11 +62,7 @@ function present({ title, node }) {
   fill(main, node);
   scrollTo(0, 0);
   // Whoever listens hears the new page's name; the first page begins at the top of the document, as any page.
-  const heading = main.querySelector("h1");
-  if (!isFirst && !main.contains(document.activeElement)) {
-    heading?.setAttribute("tabindex", "-1");
-    heading?.focus();
-  }
+  if (!isFirst && !main.contains(document.activeElement)) focusHeading(main);
   isFirst = false;
 }
 
@@ -75,7 +74,7 @@ function bar() {
     feed ? h("nav", { class: "nav", "aria-label": "Pages" }, NAV.filter(([, , needed]) => !needed || session.may(needed)).map(([to, name]) => h("a", { href: `#${to}`, data: { to } }, name,
       to === "/alerts" ? h("span", { class: "count", id: "alert-count", hidden: true }) : null))) : h("span", { class: "grow" }),
     h("div", { class: "tools" },
-      feed ? h("span", { class: "link-state", id: "link", role: "status" }) : null, theme,
+      feed ? h("span", { class: "link-state", id: "link", role: "status" }) : null, bell?.element, theme,
       feed ? h("button", { type: "button", class: "quiet", onclick: () => session.signOut() }, "Sign out") : null)));
 }
 
@@ -166,6 +165,7 @@ async function enter() {
     return;
   }
   feed = starting;
+  ring();
   bar();
   feed.addEventListener("link", showLink);
   feed.addEventListener("tick", showLink);
@@ -176,10 +176,17 @@ async function enter() {
   show();
 }
 
+/** Notifications are of alerts and of the plan; who may see neither has no bell. */
+function ring() {
+  bell?.end();
+  bell = session.may("alerts:read") ? new Bell({ api, feed, session }) : null;
+}
+
 /** A role or a key's scopes were changed while the page was open. */
 async function relearn() {
   const me = await api.get("v1/auth/me").catch(() => null);
   if (!me || !feed || !session.learn(me)) return;
+  ring();
   bar();
   showLink();
   showAlerts();
@@ -188,8 +195,9 @@ async function relearn() {
 }
 
 function leave(reason) {
+  bell?.end();
   feed?.stop();
-  feed = null;
+  feed = bell = null;
   document.getElementById("toasts").replaceChildren();
   bar();
   show();

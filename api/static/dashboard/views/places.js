@@ -1,8 +1,7 @@
 // Sites, the units in them, and which sensors stand where.
-import { announce, asked, cell, complain, confirmed, failure, field, fill, h, readOnly, select, table } from "../dom.js";
-import { capital, stateBadge } from "../format.js";
-
-const KINDS = ["fridge", "freezer", "cold_room", "freezer_room", "blast_chiller", "display_case", "hot_holding", "vehicle", "room", "other"];
+import { announce, cell, complain, confirmed, failure, field, fill, h, readOnly, select, table } from "../dom.js";
+import { stateBadge } from "../format.js";
+import { KINDS, editSensor, editSite, editUnit, kindName, zoneField } from "../place_edits.js";
 
 export function show({ api, feed, session, signal }) {
   const mayPlace = session.may("places:write"), mayAssign = session.may("sensors:write");
@@ -29,25 +28,25 @@ export function show({ api, feed, session, signal }) {
 
   function sites() {
     const rows = [...feed.sites.values()].map((site) => h("tr", {}, name(site.timezone, site), cell("State", stateBadge(feed.stateOfAll(sensorsOf("site_id", site.site_id))), "bare"),
-      cell("Units", [...feed.units.values()].filter((unit) => unit.site_id === site.site_id).length, "number"), acts(site, `v1/sites/${encodeURIComponent(site.site_id)}`)));
+      cell("Units", [...feed.units.values()].filter((unit) => unit.site_id === site.site_id).length, "number"), acts(site, `v1/sites/${encodeURIComponent(site.site_id)}`, editSite)));
     return rows.length ? table("Sites", [{ name: "Site" }, { name: "State" }, { name: "Units", number: true }, ...(mayPlace ? [{ name: "" }] : [])], rows) : h("p", { class: "empty" }, "No sites yet.");
   }
 
   function newSite() {
     const title = h("input", { required: true, maxlength: 128, autocomplete: "off" });
-    const zone = h("input", { required: true, value: here, autocomplete: "off", spellcheck: "false" });
+    const zone = zoneField(here);
     return maker("Create site", [field("Name of the new site", title, { part: "name" }), field("Time zone", zone, { part: "timezone" })], [title, zone], () => api.post("v1/sites", { name: title.value.trim(), timezone: zone.value.trim() }));
   }
 
   function units() {
-    const rows = [...feed.units.values()].map((unit) => h("tr", {}, name(capital((unit.kind ?? "").replaceAll("_", " ")), unit), cell("State", stateBadge(feed.stateOfAll(sensorsOf("unit_id", unit.unit_id))), "bare"),
-      cell("Sensors", sensorsOf("unit_id", unit.unit_id).length, "number"), cell("Site", mover(`Site of ${unit.name}`, siteOptions(), unit.site_id, mayPlace, (to) => api.patch(`v1/units/${encodeURIComponent(unit.unit_id)}`, { site_id: to }))), acts(unit, `v1/units/${encodeURIComponent(unit.unit_id)}`)));
+    const rows = [...feed.units.values()].map((unit) => h("tr", {}, name(kindName(unit.kind), unit), cell("State", stateBadge(feed.stateOfAll(sensorsOf("unit_id", unit.unit_id))), "bare"),
+      cell("Sensors", sensorsOf("unit_id", unit.unit_id).length, "number"), cell("Site", mover(`Site of ${unit.name}`, siteOptions(), unit.site_id, mayPlace, (to) => api.patch(`v1/units/${encodeURIComponent(unit.unit_id)}`, { site_id: to }))), acts(unit, `v1/units/${encodeURIComponent(unit.unit_id)}`, editUnit)));
     return rows.length ? table("Units", [{ name: "Unit" }, { name: "State" }, { name: "Sensors", number: true }, { name: "Site" }, ...(mayPlace ? [{ name: "" }] : [])], rows) : h("p", { class: "empty" }, "No units yet.");
   }
 
   function newUnit() {
     const title = h("input", { required: true, maxlength: 128, autocomplete: "off" });
-    const kind = select(KINDS.map((each) => [each, capital(each.replaceAll("_", " "))]), "fridge");
+    const kind = select(KINDS.map((each) => [each, kindName(each)]), "fridge");
     return maker("Create unit", [field("Name of the new unit", title, { part: "name" }), field("Kind", kind, { part: "kind" }), field("At", newUnitSite, { part: "site_id" })], [title, kind, newUnitSite],
       () => api.post("v1/units", { name: title.value.trim(), kind: kind.value, site_id: newUnitSite.value || null }));
   }
@@ -55,18 +54,24 @@ export function show({ api, feed, session, signal }) {
   function sensors() {
     const rows = [...feed.sensors.values()].sort((a, b) => feed.nameOf(a.sensor_id).localeCompare(feed.nameOf(b.sensor_id))).slice(0, 500).map((sensor) => h("tr", {},
       h("th", { scope: "row" }, h("a", { href: `#/sensors/${encodeURIComponent(sensor.sensor_id)}` }, sensor.name), h("div", { class: "muted small" }, feed.devices.get(sensor.device_id)?.name ?? sensor.device_id)),
-      cell("Measures in", sensor.unit), cell("Unit", mover(`Unit of ${feed.nameOf(sensor.sensor_id)}`, unitOptions(), sensor.unit_id, mayAssign, (to) => api.patch(`v1/sensors/${encodeURIComponent(sensor.sensor_id)}`, { unit_id: to })))));
-    return rows.length ? table("Sensors and their units", ["Sensor", "Measures in", "Unit"].map((each) => ({ name: each })), rows) : h("p", { class: "empty" }, "A device's sensors appear when it first sends readings.");
+      cell("Measures in", sensor.unit), cell("Expected every", sensor.expected_interval ?? h("span", { class: "muted" }, "not declared")),
+      cell("Unit", mover(`Unit of ${feed.nameOf(sensor.sensor_id)}`, unitOptions(), sensor.unit_id, mayAssign, (to) => api.patch(`v1/sensors/${encodeURIComponent(sensor.sensor_id)}`, { unit_id: to }))),
+      mayAssign ? cell("", editor(feed.nameOf(sensor.sensor_id), () => editSensor(api, sensor, feed.nameOf(sensor.sensor_id))), "actions") : null));
+    return rows.length ? table("Sensors and their units", ["Sensor", "Measures in", "Expected every", "Unit", ...(mayAssign ? [""] : [])].map((each) => ({ name: each })), rows) : h("p", { class: "empty" }, "A device's sensors appear when it first sends readings.");
   }
 
-  /** Buttons that rename a place or take it out of the lists. */
-  function acts(thing, path) {
+  /** A button that opens a thing's dialog. */
+  function editor(called, edit) {
+    return h("button", { type: "button", class: "small", "aria-label": `Edit ${called}`, onclick: async () => {
+      if (await edit()) await attempt(() => null, "Saved.");
+    } }, "Edit");
+  }
+
+  /** Buttons that change a place or take it out of the lists. */
+  function acts(thing, path, edit) {
     if (!mayPlace) return null;
     const button = (verb, work) => h("button", { type: "button", class: "small", "aria-label": `${verb} ${thing.name}`, onclick: work }, verb);
-    return cell("", [button("Rename", async () => {
-      const title = await asked(`Rename “${thing.name}”`, "Name", thing.name, "Rename");
-      if (title) await attempt(() => api.patch(path, { name: title }), "Renamed.");
-    }), button("Archive", async () => {
+    return cell("", [editor(thing.name, () => edit(api, thing)), button("Archive", async () => {
       const text = "It leaves the lists, and nothing new can be put into it. Its sensors stay in it and rules go on judging them.";
       if (await confirmed(`Archive “${thing.name}”?`, text, "Archive")) await attempt(() => api.delete(path), "Archived.");
     })], "actions");

@@ -1,14 +1,15 @@
 // One sensor: its value now, its readings from the last hour to the last year, its alerts.
 import { Chart, asTable, legend } from "../chart.js";
-import { choices, failure, fill, h } from "../dom.js";
+import { announce, choices, failure, fill, h } from "../dom.js";
 import { alertTable, boundsFor, span } from "../episodes.js";
 import { ago, count, duration, fullTime, number, quantity, stateBadge, unitSign } from "../format.js";
 import { RANGES, lengthOf, readings, resolutionFor, statistics } from "../history.js";
 import { nowMs } from "../http.js";
+import { editSensor } from "../place_edits.js";
 
 const REFRESH_MS = { raw: 0, "1m": 20_000, "1h": 120_000, "1d": 600_000 };
 
-export function show({ api, feed, signal }, [id], query) {
+export function show({ api, feed, session, signal }, [id], query) {
   const sensor = feed.sensors.get(id);
   if (!sensor) return { title: "Sensor", node: h("section", { class: "stack" }, h("h1", {}, "Sensor"), h("p", { class: "panel empty" }, "There is no such sensor. ", h("a", { href: "#/" }, "Overview"))) };
   const name = feed.nameOf(id);
@@ -131,11 +132,19 @@ export function show({ api, feed, signal }, [id], query) {
   const unit = feed.units.get(sensor.unit_id), site = feed.sites.get(sensor.site_id ?? unit?.site_id);
   const facts = [["Unit", unit?.name], ["Site", site?.name], ["Device", feed.devices.get(sensor.device_id)?.name ?? sensor.device_id], ["Measures in", sensor.unit],
     ["Expected every", sensor.expected_interval ?? "not declared"], ["Sensor id", h("code", {}, id)]];
+  const about = h("dl", { class: "facts" }, facts.filter(([, value]) => value).map(([key, value]) => [h("dt", {}, key), h("dd", {}, value)]));
+  const edit = async () => {
+    if (!(await editSensor(api, sensor, name))) return;
+    announce("Saved.");
+    await feed.reload().catch(() => {});
+    // Unit, gaps and bounds are everywhere on this page.
+    dispatchEvent(new Event("hashchange"));
+  };
   return { title: name, node: h("div", { class: "stack" },
     h("div", { class: "head" }, h("div", {}, h("p", { class: "crumbs" }, [site?.name, unit?.name].filter(Boolean).join(" › ") || "Sensor"), h("h1", {}, name, " "), h("p", {}, state)), h("div", { class: "right" }, now, age)),
     h("section", { class: "panel stack", "aria-label": "Readings" }, h("div", { class: "row" }, h("h2", { class: "grow" }, "Readings"), pick), body, foot),
     stats,
-    h("div", { class: "columns" }, alertList, h("section", { class: "panel" }, h("h2", {}, "About"), h("dl", { class: "facts" }, facts.filter(([, value]) => value).map(([key, value]) => [h("dt", {}, key), h("dd", {}, value)]))))) };
+    h("div", { class: "columns" }, alertList, h("section", { class: "panel stack" }, h("h2", {}, "About"), about, session.may("sensors:write") ? h("div", {}, h("button", { type: "button", onclick: edit }, "Edit")) : null))) };
 }
 
 /** Keeps the order of time; a point of the same time is replaced. */
