@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     scan_process_seconds: float = Field(900.0, gt=0, description="longest processing of a scan, by the clock")
     scan_memory_mib: int = Field(3_072, ge=256, description="memory that the processing of one scan may hold")
     scan_niceness: int = Field(5, ge=0, le=19, description="how far processing gives way to everything else")
+    scan_recognizer: str = Field(
+        "", description="module:factory of a recognizer that names the objects of scans (docs/scan-objects.md)"
+    )
     scan_previews_per_process: int = Field(
         200, ge=1, description="previews computed in one process before a new one takes over"
     )

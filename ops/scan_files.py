@@ -22,6 +22,7 @@ from weir_device.scans import file_parts
 
 from processors.scans.clouds import Cloud
 from schemas.errors import Misconfigured, Rejected
+from schemas.room_plan import MAX_BYTES, decode_room_plan
 from schemas.scan_frames import EARLIEST_MS, EndFrame, decode_scan_frame
 
 POINTS_A_FRAME: Final = 50_000
@@ -53,7 +54,7 @@ def plan(path: Path, *, as_points: bool = False, end: bool = True) -> Planned:
     Args:
         path: what to publish.
         as_points: send a cloud as `points` frames seen from the origin instead of as a file; colours stay behind.
-        end: finish the scan, unless the folder does so itself.
+        end: finish the scan, unless the folder does so itself; False leaves a folder's own end out.
 
     Raises:
         Misconfigured: it cannot be published; the message says which file and why.
@@ -102,6 +103,8 @@ def _folder(folder: Path, *, end: bool) -> Planned:
         msg = f"{folder} has no {RECORD}, PLY, PCD or RoomPlan file; docs/scan-frames.md says what a recorded scan looks like"
         raise Misconfigured(msg)
     ended = _checked_records(records)
+    if ended and not end:
+        records, ended = records[:-1], False
     if ended and files:
         msg = f"{records[-1]} ends the scan, but {files[0].name} is to follow; remove one of them"
         raise Misconfigured(msg)
@@ -149,23 +152,15 @@ def _checked_parts(path: Path) -> int:
         except Rejected as refusal:
             raise _unusable(path, refusal) from refusal
     elif kind == ROOM_PLAN:
-        _check_room_plan(path)
+        try:
+            with _opened(path) as file:
+                decode_room_plan(file.read(MAX_BYTES + 1))
+        except Rejected as refusal:
+            raise _unusable(path, refusal) from refusal
     else:
         msg = f"{path} is none of PLY, PCD, RoomPlan JSON, or a folder of recorded frames"
         raise Misconfigured(msg)
     return -(-path.stat().st_size // PART_BYTES)
-
-
-def _check_room_plan(path: Path) -> None:
-    with _opened(path) as file:
-        try:
-            document = json.load(file)
-        except ValueError as exc:
-            msg = f"{path} is not JSON: {exc}"
-            raise Misconfigured(msg) from exc
-    if not isinstance(document, dict) or not isinstance(document.get("walls"), list):
-        msg = f"{path} is no room of RoomPlan: an object with a list named walls is expected"
-        raise Misconfigured(msg)
 
 
 def _checked_records(paths: list[Path]) -> bool:

@@ -7,6 +7,7 @@ which they came nor what previews did shows in it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import metadata
 from typing import Final
 
 import msgspec
@@ -14,20 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.child import Document
+from jobs.scans import steps
 from jobs.scans.payloads import Payloads
+from processors.scans import recognizers
 from processors.scans.clouds import read_blocks
-from processors.scans.colours import Picture, picture
+from processors.scans.colours import Picture, picture, seen_colours
 from processors.scans.exports import available, cleaned_cloud, export
 from processors.scans.mesh import Mesh, build_mesh, shell
 from processors.scans.model_files import cloud_ply
 from processors.scans.pipeline import ScanMap, measure_scan
-from processors.scans.result import ScanResult
-from schemas.errors import Rejected
+from processors.scans.result import Mistake, ScanResult
+from processors.scans.room_plan import room_plan_result
+from processors.scans.room_plan_check import checked
+from schemas.errors import Reason, Rejected, WeirError
+from schemas.room_plan import MAX_BYTES as MAX_ROOM_PLAN_BYTES
+from schemas.room_plan import decode_room_plan
 from schemas.scan_frames import RgbFrame
 
 Tell = Callable[[float], None]
 
 CLOUD_KINDS: Final = ("ply", "pcd")
+ROOM_PLAN_KIND: Final = "json"
 # Longer files are read at the end only: a preview that takes longer than scanning is none.
 _PREVIEW_FILE_BYTES: Final = 64 * 1024 * 1024
 _FRAME_TYPES: Final = ("depth", "points")
@@ -71,6 +79,8 @@ class Request(msgspec.Struct, frozen=True):
     files: list[File]
     version: str
     title: str
+    recognizer: str = ""
+    without: dict[str, str] = {}
     state: bytes = b""
 
 
@@ -96,6 +106,9 @@ class Work:
         self._images = {file.file_id: file.key for file in request.files if file.kind == "jpeg"}
         self._records = [record for record in request.records if record.type in _FRAME_TYPES]
         self._files = [file for file in request.files if file.kind in CLOUD_KINDS]
+        self._room_plans = sorted(
+            (file for file in request.files if file.kind == ROOM_PLAN_KIND), key=lambda file: file.file_id
+        )
         self.scan_map, self._known, self.file_points = ScanMap(), dict[int, bytes](), dict[str, int]()
         self._resume(request.state)
 
@@ -125,9 +138,37 @@ class Work:
                 refused[file.file_id] = str(error)
         return refused
 
-    def measure(self, *, ended: bool) -> ScanResult:
-        """The measured part of the scan's document."""
-        return measure_scan(self.scan_map, self.payloads.frame, ended=ended)
+    def measure(self, *, ended: bool) -> tuple[ScanResult, dict[str, str]]:
+        """The measured part of the scan's document; by file id, why a RoomPlan file cannot be used."""
+        result = measure_scan(self.scan_map, self.payloads.frame, ended=ended)
+        seen, refused = self._room_plan()
+        if seen is None:
+            return result, refused
+        if not self._records and not any(self.file_points.values()):
+            return seen, refused
+        return checked(result, seen, cleaned_cloud(self.scan_map, result)), refused
+
+    def _room_plan(self) -> tuple[ScanResult | None, dict[str, str]]:
+        """What the first usable RoomPlan file says; why the others are not used."""
+        seen: ScanResult | None = None
+        refused = {}
+        for file in self._room_plans:
+            if seen is not None:
+                refused[file.file_id] = (
+                    f"{Reason.UNSUPPORTED_FORMAT}: a scan is of one room, and has another RoomPlan file"
+                )
+                continue
+            try:
+                seen = room_plan_result(decode_room_plan(self._whole(file)))
+            except Rejected as error:
+                refused[file.file_id] = str(error)
+        return seen, refused
+
+    def _whole(self, file: File) -> bytes:
+        if file.size > MAX_ROOM_PLAN_BYTES:
+            detail = f"the file has {file.size} bytes, a room of RoomPlan at most {MAX_ROOM_PLAN_BYTES}"
+            raise Rejected(Reason.TOO_LARGE, detail)
+        return self.payloads.whole(file.key)
 
     def pictures(self) -> list[Picture]:
         """Colour images of the scan that can be used."""
@@ -167,7 +208,7 @@ def preview(document: Document, _tell: Tell) -> Document:
         work = Work(request, payloads)
         work.add_records()
         work.add_files(_PREVIEW_FILE_BYTES)
-        result = work.measure(ended=False)
+        result, _ = work.measure(ended=False)
         cloud = cloud_ply(cleaned_cloud(work.scan_map, result, _PREVIEW_POINTS))
         kept = _kept(payloads, request, "preview.ply", cloud)
         return {"document": result.to_document(), "exports": [kept], "state": work.state()}
@@ -192,32 +233,59 @@ def process(document: Document, tell: Tell) -> Document:
         work.add_records(lambda share: tell(0.4 * share))
         refused = work.add_files()
         tell(0.5)
-        result = work.measure(ended=True)
-        tell(0.6)
-        mesh, surface = _mesh(work, result)
-        tell(0.8)
+        result, unusable = work.measure(ended=True)
         cloud = cleaned_cloud(work.scan_map, result)
-        files = {form: export(result, mesh, cloud, form, request.title) for form in available(mesh)}
+        tell(steps.begin(steps.RECOGNIZER))
+        result = _recognized(request, result, cloud)
+        tell(steps.begin(steps.MESH))
+        pictures = work.pictures()
+        mesh, surface, result = _mesh(work, request, result, pictures)
+        tell(steps.end(steps.MESH))
+        colours = seen_colours(cloud, cloud, pictures, result.placement) if pictures else None
+        files = {form: export(result, mesh, cloud, form, request.title, colours) for form in available(mesh)}
         model = {"vertices": len(mesh.vertices), "triangles": len(mesh.triangles)}
-        processing = {"version": request.version, "surface": surface}
+        processing = {"version": request.version, "surface": surface, "without": request.without}
         return {
             "document": result.to_document() | {"model": model, "processing": processing},
             "exports": [_kept(payloads, request, form, data) for form, data in files.items()],
             "verdicts": _verdicts(work, result),
             "file_points": work.file_points,
-            "file_errors": refused,
+            "file_errors": refused | unusable,
         }
 
 
-def _mesh(work: Work, result: ScanResult) -> tuple[Mesh, str]:
-    """The model, and whether it is `fused` from images or an `outline` of the measured room."""
+def _recognized(request: Request, result: ScanResult, cloud: NDArray[np.float32]) -> ScanResult:
+    """With the names that the configured recognizer has for objects that RoomPlan did not name."""
+    if not request.recognizer or not result.objects:
+        return result
+    if steps.RECOGNIZER in request.without:
+        return recognizers.failed(result)
     try:
-        mesh = build_mesh(work.scan_map, work.payloads.frame, result, work.pictures())
-    except (ImportError, RuntimeError):
-        # A machine without Open3D, or without what it loads (`weir doctor` says so); or Open3D found no surface in a few
-        # frames. The measurements stand without.
-        return shell(result), "outline"
-    return mesh, "fused" if work.scan_map.measured_kind() == "depth" else "outline"
+        factory = metadata.EntryPoint("recognizer", request.recognizer, "weir.recognizers").load()
+        found = recognizers.named(result, factory(), cloud)
+    except Exception:  # it is somebody else's program
+        return recognizers.failed(result)
+    kept = (before if before.label else after for before, after in zip(result.objects, found.objects, strict=True))
+    return msgspec.structs.replace(found, objects=tuple(kept))
+
+
+def _mesh(
+    work: Work, request: Request, result: ScanResult, pictures: Sequence[Picture]
+) -> tuple[Mesh, str, ScanResult]:
+    """The model, whether it is `fused` from images or an `outline` of the measured room, and the result, saying what failed."""
+    fused = "fused" if work.scan_map.measured_kind() == "depth" else "outline"
+    try:
+        if steps.MESH not in request.without:
+            return build_mesh(work.scan_map, work.payloads.frame, result, pictures), fused, result
+    except ImportError:
+        # A machine without Open3D, or without what it loads (`weir doctor` says so): the measurements stand without.
+        return shell(result), "outline", result
+    except (WeirError, MemoryError):
+        raise
+    except Exception as error:
+        request.without[steps.MESH] = f"it failed ({type(error).__name__})"
+    warned = msgspec.structs.replace(result, warnings=(*result.warnings, Mistake.MESH_FAILED))
+    return shell(result), "outline", warned
 
 
 def _verdicts(work: Work, result: ScanResult) -> list[tuple[int, bool, str | None, int]]:

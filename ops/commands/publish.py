@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Annotated, TextIO, TypeAlias
 
 import typer
-from weir_device import BufferFull, BufferUnusable, DevicePublisher
+from weir_device import BufferFull, DevicePublisher
 
 from core.clock import monotonic_s
-from core.kafka import Topic, topic_name
-from core.settings import load_settings
+from core.kafka import Topic
+from ops.device_publishers import AsDevice, Undelivered
 from ops.reading_files import (
     BadLine,
     FileReading,
@@ -31,18 +31,13 @@ from ops.reading_files import (
     ndjson_readings,
 )
 from ops.senml_files import CONTENT_TYPE, Pack, senml_packs
-from schemas.errors import Misconfigured, WeirError
+from schemas.errors import Misconfigured
 from schemas.readings import EARLIEST_MS
 
-_MEMORY_BYTES = 8 * 1024 * 1024
 _PROGRESS_INTERVAL_S = 2.0
 _SHOWN_BAD_LINES = 10
 
 _Item: TypeAlias = FileReading | Pack | BadLine
-
-
-class Undelivered(WeirError):
-    """The broker did not take everything."""
 
 
 @dataclass(slots=True)
@@ -160,9 +155,8 @@ def register(app: typer.Typer) -> None:
         """
         logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it retries is said by us, once
         chosen = format_of(file, format_)
-        publisher = _publisher(
-            device=device, secret=secret, bootstrap=bootstrap, topic=topic, batch=batch, buffer_dir=buffer_dir
-        )
+        where = AsDevice(device, secret, bootstrap, topic, buffer_dir)
+        publisher = where.open(DevicePublisher, Topic.READINGS, max_batch_readings=batch)
         upload = Upload(publisher, timeout, _say)
         try:
             with _opened(file) as stream:
@@ -185,29 +179,6 @@ def _items(stream: TextIO, chosen: Format, sensor: str | None, times: TimeReadin
             return ndjson_readings(stream, sensor, times)
         case Format.SENML:
             return senml_packs(stream)
-
-
-def _publisher(
-    *, device: str, secret: str, bootstrap: str | None, topic: str | None, batch: int, buffer_dir: Path | None
-) -> DevicePublisher:
-    if not secret:
-        msg = (
-            f"device {device} needs its secret; set WEIR_DEVICE_SECRET, or pass --secret (others can see command lines)"
-        )
-        raise Misconfigured(msg)
-    settings = load_settings()
-    try:
-        return DevicePublisher(
-            device_id=device,
-            secret=secret,
-            bootstrap_servers=bootstrap or settings.kafka_bootstrap,
-            topic=topic or topic_name(settings.topic_prefix, Topic.READINGS),
-            buffer_dir=buffer_dir,
-            max_batch_readings=batch,
-            buffer_max_bytes=_MEMORY_BYTES,
-        )
-    except (ValueError, OSError, BufferUnusable) as exc:
-        raise Misconfigured(str(exc)) from exc
 
 
 @contextmanager

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from weir_device import BufferFull, BufferUnusable, ScanPublisher
+from weir_device import BufferFull, ScanPublisher
 
 from core.clock import monotonic_s
-from core.kafka import Topic, topic_name
-from core.settings import load_settings
+from core.kafka import Topic
+from ops.device_publishers import AsDevice, Undelivered
 from ops.scan_export import export_command
 from ops.scan_files import Planned, plan
-from schemas.errors import Misconfigured, WeirError
+from schemas.errors import Misconfigured
 
-_MEMORY_BYTES = 8 * 1024 * 1024
 _PROGRESS_INTERVAL_S = 2.0
 
 
@@ -31,10 +30,6 @@ class Form(StrEnum):
 
     PARTS = "parts"
     POINTS = "points"
-
-
-class Undelivered(WeirError):
-    """The broker did not take everything."""
 
 
 def register(app: typer.Typer) -> None:
@@ -57,7 +52,9 @@ def publish(
     secret: Annotated[str, typer.Option(envvar="WEIR_DEVICE_SECRET", show_default=False, help="its secret")] = "",
     scan: Annotated[str | None, typer.Option(help="the scan's id [default: the folder's, else a new one]")] = None,
     form: Annotated[Form, typer.Option("--as", help="a cloud as a file in parts, or as frames of points")] = Form.PARTS,
-    no_end: Annotated[bool, typer.Option("--no-end", help="more of the scan will follow")] = False,
+    no_end: Annotated[
+        bool, typer.Option("--no-end", help="more of the scan will follow: a folder's own end is left out too")
+    ] = False,
     bootstrap: Annotated[str | None, typer.Option(help="Kafka, host:port [default: WEIR_KAFKA_BOOTSTRAP]")] = None,
     topic: Annotated[str | None, typer.Option(help="[default: scan-frames, with WEIR_TOPIC_PREFIX]")] = None,
     buffer_dir: Annotated[Path | None, typer.Option(help="keeps what could not be delivered for next time")] = None,
@@ -70,7 +67,7 @@ def publish(
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it retries is said by us, once
     planned = plan(path, as_points=form is Form.POINTS, end=not no_end)
     scan_id = scan or planned.scan_id or f"scan_{uuid.uuid4().hex}"
-    publisher = _publisher(device, secret, bootstrap=bootstrap, topic=topic, buffer_dir=buffer_dir)
+    publisher = AsDevice(device, secret, bootstrap, topic, buffer_dir).open(ScanPublisher, Topic.SCAN_FRAMES)
     print(f"scan {scan_id}: {planned.records} records", flush=True)
     began = monotonic_s()
     try:
@@ -130,25 +127,3 @@ class _Upload:
         if monotonic_s() >= self._next_progress_s:
             self._next_progress_s = monotonic_s() + _PROGRESS_INTERVAL_S
             print(f"{self._publisher.stats.delivered} of {records} records delivered", file=sys.stderr, flush=True)
-
-
-def _publisher(
-    device: str, secret: str, *, bootstrap: str | None, topic: str | None, buffer_dir: Path | None
-) -> ScanPublisher:
-    if not secret:
-        msg = (
-            f"device {device} needs its secret; set WEIR_DEVICE_SECRET, or pass --secret (others can see command lines)"
-        )
-        raise Misconfigured(msg)
-    settings = load_settings()
-    try:
-        return ScanPublisher(
-            device_id=device,
-            secret=secret,
-            bootstrap_servers=bootstrap or settings.kafka_bootstrap,
-            topic=topic or topic_name(settings.topic_prefix, Topic.SCAN_FRAMES),
-            buffer_dir=buffer_dir,
-            buffer_max_bytes=_MEMORY_BYTES,
-        )
-    except (ValueError, OSError, BufferUnusable) as exc:
-        raise Misconfigured(str(exc)) from exc

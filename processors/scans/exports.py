@@ -40,7 +40,14 @@ def available(mesh: Mesh) -> tuple[str, ...]:
     return FORMATS if len(mesh) else tuple(one for one in FORMATS if one not in MODEL_FORMATS)
 
 
-def export(result: ScanResult, mesh: Mesh, cloud: NDArray[np.floating], form: str, title: str = "Room scan") -> bytes:
+def export(
+    result: ScanResult,
+    mesh: Mesh,
+    cloud: NDArray[np.floating],
+    form: str,
+    title: str = "Room scan",
+    colours: NDArray[np.uint8] | None = None,
+) -> bytes:
     """One file.
 
     Args:
@@ -49,6 +56,7 @@ def export(result: ScanResult, mesh: Mesh, cloud: NDArray[np.floating], form: st
         cloud: of `cleaned_cloud`.
         form: one of `FORMATS`; `KeyError` for another.
         title: of the PDF report.
+        colours: of the cloud's points, shape (n, 3), if there are any.
     """
     writers: dict[str, Callable[[], bytes]] = {
         "json": lambda: json.dumps(result.to_document(), ensure_ascii=False, indent=1).encode(),
@@ -56,7 +64,7 @@ def export(result: ScanResult, mesh: Mesh, cloud: NDArray[np.floating], form: st
         "ply": lambda: mesh_ply(mesh),
         "obj": lambda: mesh_obj(mesh),
         "glb": lambda: mesh_glb(mesh),
-        "points.ply": lambda: cloud_ply(cloud),
+        "points.ply": lambda: cloud_ply(cloud, colours),
         "pdf": lambda: report_pdf(result, title),
     }
     return writers[form]()

@@ -6,14 +6,14 @@ In the room's own coordinates, z up. Open3D is imported only while it works, so 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from processors.scans.colours import Picture
+from processors.scans.colours import Picture, seen_colours
 from processors.scans.fusion import FAR_M, NEAR_M
 from processors.scans.poses import rotation
 from processors.scans.result import ScanResult
@@ -66,9 +66,13 @@ def build_mesh(scan_map: ScanMap, read: FrameReader, result: ScanResult, picture
         return shell(result)
     thinned = seqs[:: -(-len(seqs) // _MAX_FRAMES)]
     frames = (frame for seq in thinned if isinstance(frame := read(seq), DepthFrame))
-    mesh = _extracted(_fused(frames, result, pictures), has_colours=bool(pictures))
-    # A few frames of a small image leave no voxel that enough of them saw.
-    return _decimated(mesh) if len(mesh) else shell(result)
+    whole = _extracted(_fused(frames, result))
+    if not len(whole):  # a few frames of a small image leave no voxel that enough of them saw
+        return shell(result)
+    mesh = _decimated(whole)
+    if not pictures:
+        return mesh
+    return replace(mesh, colours=seen_colours(mesh.vertices, whole.vertices, pictures, result.placement))
 
 
 def shell(result: ScanResult) -> Mesh:
@@ -93,21 +97,20 @@ def _triangulated(corners: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.array([[int(np.argmin(np.linalg.norm(corners - at, axis=1))) for at in ring] for ring in rings])
 
 
-def _fused(frames: Iterable[DepthFrame], result: ScanResult, pictures: Sequence[Picture]) -> Any:  # noqa: ANN401 - Open3D has no types
+def _fused(frames: Iterable[DepthFrame], result: ScanResult) -> Any:  # noqa: ANN401 - Open3D has no types
     o3d = _open3d()
     core = o3d.core
-    channels = {"tsdf": 1, "weight": 1} | ({"color": 3} if pictures else {})
     grid = o3d.t.geometry.VoxelBlockGrid(
-        tuple(channels),
-        tuple(core.float32 for _ in channels),
-        tuple((size,) for size in channels.values()),
+        ("tsdf", "weight"),
+        (core.float32, core.float32),
+        ((1,), (1,)),
         VOXEL_M,
         _BLOCK_VOXELS,
         _BLOCKS,
         core.Device("CPU:0"),
     )
     for frame in frames:
-        _integrate(o3d, grid, frame, result, pictures)
+        _integrate(o3d, grid, frame, result)
     return grid
 
 
@@ -117,19 +120,14 @@ def _open3d() -> Any:  # noqa: ANN401
     return open3d
 
 
-def _integrate(o3d: Any, grid: Any, frame: DepthFrame, result: ScanResult, pictures: Sequence[Picture]) -> None:  # noqa: ANN401
+def _integrate(o3d: Any, grid: Any, frame: DepthFrame, result: ScanResult) -> None:  # noqa: ANN401
     camera, millimetres = intrinsics_of(frame), depth_of(frame)
     millimetres = np.where(millimetres > NEAR_M * 1000, millimetres, 0).astype(np.uint16)
     matrix = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
     intrinsic, extrinsic = o3d.core.Tensor(matrix), o3d.core.Tensor(np.linalg.inv(_room_from_camera(frame, result)))
     depth = o3d.t.geometry.Image(o3d.core.Tensor(millimetres))
     blocks = grid.compute_unique_block_coordinates(depth, intrinsic, extrinsic, 1000.0, FAR_M, _TRUNCATION_VOXELS)
-    images = [depth]
-    if pictures:
-        picture = min(pictures, key=lambda one: abs(one.captured_at - frame.captured_at))
-        colours = picture.seen_by(frame, millimetres)
-        images.append(o3d.t.geometry.Image(o3d.core.Tensor(colours)))
-    grid.integrate(blocks, *images, intrinsic, extrinsic, 1000.0, FAR_M, _TRUNCATION_VOXELS)
+    grid.integrate(blocks, depth, intrinsic, extrinsic, 1000.0, FAR_M, _TRUNCATION_VOXELS)
 
 
 def _room_from_camera(frame: DepthFrame, result: ScanResult) -> NDArray[np.float64]:
@@ -140,15 +138,14 @@ def _room_from_camera(frame: DepthFrame, result: ScanResult) -> NDArray[np.float
     return matrix
 
 
-def _extracted(grid: Any, *, has_colours: bool) -> Mesh:  # noqa: ANN401
+def _extracted(grid: Any) -> Mesh:  # noqa: ANN401
     try:
         found = grid.extract_triangle_mesh(_MIN_WEIGHT)
     except RuntimeError:  # what Open3D says of a grid without a surface
         return _nothing()
     if "positions" not in found.vertex or "indices" not in found.triangle:
         return _nothing()
-    colours = np.rint(np.clip(found.vertex["colors"].numpy(), 0, 1) * 255).astype(np.uint8) if has_colours else None
-    return _in_order(found.vertex["positions"].numpy(), found.triangle["indices"].numpy(), colours)
+    return _in_order(found.vertex["positions"].numpy(), found.triangle["indices"].numpy())
 
 
 def _nothing() -> Mesh:
@@ -162,19 +159,15 @@ def _decimated(mesh: Mesh) -> Mesh:
     whole = o3d.geometry.TriangleMesh(
         o3d.utility.Vector3dVector(mesh.vertices.astype(np.float64)), o3d.utility.Vector3iVector(mesh.triangles)
     )
-    if mesh.colours is not None:
-        whole.vertex_colors = o3d.utility.Vector3dVector(mesh.colours / 255)
     if len(mesh) > _MANY_TRIANGLES:
         contraction = o3d.geometry.SimplificationContraction.Quadric
         coarse = whole.simplify_vertex_clustering(_COARSE_M, contraction)
-        merged = None if mesh.colours is None else np.rint(np.asarray(coarse.vertex_colors) * 255).astype(np.uint8)
-        return _decimated(_in_order(np.asarray(coarse.vertices), np.asarray(coarse.triangles), merged))
+        return _decimated(_in_order(np.asarray(coarse.vertices), np.asarray(coarse.triangles)))
     small = whole.simplify_quadric_decimation(MAX_TRIANGLES)
-    colours = None if mesh.colours is None else np.rint(np.asarray(small.vertex_colors) * 255).astype(np.uint8)
-    return _in_order(np.asarray(small.vertices), np.asarray(small.triangles), colours)
+    return _in_order(np.asarray(small.vertices), np.asarray(small.triangles))
 
 
-def _in_order(vertices: NDArray[Any], triangles: NDArray[Any], colours: NDArray[np.uint8] | None) -> Mesh:
+def _in_order(vertices: NDArray[Any], triangles: NDArray[Any]) -> Mesh:
     """Vertices by position, triangles by vertices: threads of Open3D finish in any order."""
     places = np.ascontiguousarray(vertices, dtype=np.float32)
     order = np.lexsort(places.T)
@@ -188,4 +181,4 @@ def _in_order(vertices: NDArray[Any], triangles: NDArray[Any], colours: NDArray[
     start = corners.argmin(axis=1)[:, None]
     corners = np.take_along_axis(corners, (start + np.arange(3)) % 3, axis=1)
     corners = corners[np.lexsort(corners.T)]
-    return Mesh(places[first], corners.astype(np.int32), None if colours is None else colours[first])
+    return Mesh(places[first], corners.astype(np.int32))

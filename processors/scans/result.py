@@ -24,13 +24,16 @@ class Verdict(StrEnum):
 
 
 class Mistake(StrEnum):
-    """A likely mistake of the sender, named because the geometry alone would only look wrong."""
+    """What went wrong although there is a result: a likely mistake of the sender, or a step that failed."""
 
     MILLIMETRES_AS_METRES = "millimetres_sent_as_metres"
     METRES_AS_MILLIMETRES = "metres_sent_as_millimetres"
     INVERSE_POSE = "inverse_pose"
     Y_UP_WORLD = "y_up_world"
     COLOUR_INTRINSICS = "colour_intrinsics_on_depth"
+    ROOMPLAN_DISAGREES = "roomplan_disagrees"
+    RECOGNIZER_FAILED = "recognizer_failed"
+    MESH_FAILED = "mesh_failed"
 
 
 class Values(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,12 +83,17 @@ class FoundOpening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FoundObject(msgspec.Struct, frozen=True, kw_only=True, rename={"label": "class"}):
-    """An upright box; `class` only if a recognizer named it."""
+    """An upright box; `class` only if a recognizer named it, `confidence` being how sure that name is.
+
+    `source` is `measured`, or `roomplan` for what only RoomPlan saw.
+    """
 
     center: tuple[float, float, float]
     size: tuple[float, float, float]
     yaw: float
     label: str | None = None
+    confidence: float | None = None
+    source: str = "measured"
 
 
 class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +107,30 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
     rotation: tuple[tuple[float, float, float], ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """A number that was measured and that RoomPlan has too; `sigma` is what the difference may be by chance."""
+
+    what: str
+    measured: float
+    roomplan: float
+    difference: float
+    sigma: float
+    agrees: bool
+
+
+class RoomPlanCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """What a RoomPlan file came to: the source of the numbers (`is_source`), or a check of measured ones.
+
+    `placement` says how its world was laid over the scan's: as it is (`shared`), moved (`fitted`), or not at all (`none`).
+    """
+
+    version: int | None = None
+    is_source: bool = False
+    placement: str = "none"
+    labels: int = 0
+    differences: tuple[Difference, ...] = ()
 
 
 class ScanResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +151,7 @@ class ScanResult(msgspec.Struct, frozen=True, kw_only=True):
     objects: tuple[FoundObject, ...] = ()
     ceiling: Ceiling = Ceiling()
     placement: Placement = Placement()
+    roomplan: RoomPlanCheck | None = None
 
     def to_document(self) -> dict[str, object]:
         """As JSON takes it."""

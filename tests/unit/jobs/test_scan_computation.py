@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from jobs.scans import computation
+from ops.simulator.rooms.shapes import Shape, make_room
+from processors.scans.recognizers import Recognized
+from processors.scans.result import FoundObject, Mistake, ScanResult
 from schemas.errors import Transient
-from schemas.scan_frames import ScanFrame, encode_scan_frame, frame_type
+from schemas.scan_frames import DepthFrame, RgbFrame, ScanFrame, encode_scan_frame, frame_type
 from sinks.objects import open_directory
 from tests.integration.scan_job_scene import room
+from tests.unit.processors.scans.room_plans import room_plan
 
 Document = dict[str, Any]
 
@@ -85,6 +94,110 @@ def test_a_cloud_file_is_measured_and_a_torn_one_leaves_nothing_behind(tmp_path:
     assert list(both["file_errors"]) == ["torn"]
     assert both["document"] == alone["document"]
     assert both["document"]["room_dimensions"]["length"] == pytest.approx(4.0, abs=0.05)
+
+
+def room_plan_file(folder: Path, name: str, document: object) -> tuple[str, str, str, int]:
+    data = json.dumps(document).encode()
+    return name, "json", put(folder, f"files/{name}", data), len(data)
+
+
+PLAN = room_plan(make_room(Shape.BOX, 1))  # the room that `room` scans
+
+
+def test_room_plan_alone_is_the_result_and_a_model_of_walls(tmp_path: Path) -> None:
+    files = [room_plan_file(tmp_path, "plan", PLAN)]
+
+    done = computation.process(request(tmp_path, [], files=files), silent)
+
+    document = done["document"]
+    assert (document["verdict"], document["roomplan"]["is_source"]) == ("estimate", True)
+    assert document["room_dimensions"]["length"] == pytest.approx(4.56, abs=0.01)
+    assert document["model"] == {"vertices": 8, "triangles": 12}
+    assert (done["file_errors"], done["file_points"], done["verdicts"]) == ({}, {}, [])
+    assert {"json", "csv", "pdf", "glb"} <= {export["format"] for export in done["exports"]}
+    assert preview(request(tmp_path, [], files=files))["document"]["room_dimensions"] == document["room_dimensions"]
+
+
+class Upholsterer:
+    """Knows sofas, and nothing else."""
+
+    def recognize(self, boxes: Sequence[FoundObject], cloud: NDArray[np.float32]) -> list[Recognized]:
+        assert len(cloud) > 1000
+        return [Recognized("sofa", 0.5) for _ in boxes]
+
+
+class NeverMade:
+    """Cannot even be made."""
+
+    def __init__(self) -> None:
+        msg = "no model file"
+        raise OSError(msg)
+
+
+def rgb(frame: DepthFrame, seq: int) -> RgbFrame:
+    """A red image from where a depth image was taken."""
+    file = io.BytesIO()
+    Image.new("RGB", (frame.width, frame.height), (230, 20, 20)).save(file, "JPEG")
+    view = {name: getattr(frame, name) for name in ("width", "height", "fx", "fy", "cx", "cy", "pose")}
+    return RgbFrame(seq=seq, image=file.getvalue(), **view)
+
+
+def test_what_comes_beside_frames_changes_no_number_of_theirs(tmp_path: Path) -> None:
+    """RoomPlan files, one of them wrong; a recognizer; a colour image."""
+    frames = room()
+    first = frames[0]
+    assert isinstance(first, DepthFrame)
+    one, another = (room_plan_file(tmp_path, name, PLAN) for name in "ab")
+    wrong = room_plan_file(tmp_path, "0", {"walls": 3})
+    recognizer = f"{__name__}:Upholsterer"
+
+    plain = computation.process(request(tmp_path, frames), silent)
+    files = [another, wrong, one]
+    done = computation.process(request(tmp_path, [*frames, rgb(first, 61)], files=files, recognizer=recognizer), silent)
+
+    document = done["document"]
+    for name in ("room_dimensions", "uncertainty", "verdict", "walls", "openings", "floor_polygon", "frames", "model"):
+        assert document[name] == plain["document"][name], name
+    assert document["roomplan"]["is_source"] is False
+    assert len(document["roomplan"]["differences"]) >= 6
+    assert sorted(done["file_errors"]) == ["0", "b"]
+    assert done["file_errors"]["0"].startswith("wrong_shape: ")
+    assert "another RoomPlan file" in done["file_errors"]["b"]
+    # What RoomPlan names keeps that name, the recognizer has the rest.
+    assert {one["confidence"] for one in document["objects"] if one["class"] != "sofa"} <= {0.9}
+    assert {None} == {one["class"] for one in plain["document"]["objects"]}
+    assert None not in {one["class"] for one in document["objects"]}
+    heads = {}
+    for what, computed in (("coloured", done), ("plain", plain)):
+        keys = {export["format"]: export["object_key"] for export in computed["exports"]}
+        data = [(tmp_path / keys[form]).read_bytes()[:400] for form in ("points.ply", "ply")]
+        heads[what] = [b"property uchar red" in head for head in data]
+    assert heads == {"coloured": [True, True], "plain": [False, False]}
+
+
+@pytest.mark.parametrize("name", ["NeverMade", "Nobody"])
+def test_a_recognizer_that_cannot_be_made_is_a_warning(name: str) -> None:
+    boxes = (FoundObject(center=(1.0, 1.0, 0.5), size=(1.0, 1.0, 1.0), yaw=0.0),)
+    asked = computation.Request({}, "r", [], [], "1", "room", recognizer=f"{__name__}:{name}")
+
+    result = computation._recognized(asked, ScanResult(objects=boxes), np.zeros((1, 3), dtype=np.float32))
+
+    assert result.objects == boxes
+    assert result.warnings == (Mistake.RECOGNIZER_FAILED,)
+
+
+def test_a_mesh_that_fails_leaves_the_outline_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        msg = "Open3D says no"
+        raise ValueError(msg)
+
+    monkeypatch.setattr(computation, "build_mesh", broken)
+
+    done = computation.process(request(tmp_path, [], files=[room_plan_file(tmp_path, "plan", PLAN)]), silent)
+
+    assert done["document"]["warnings"] == ["mesh_failed"]
+    assert done["document"]["processing"]["without"] == {"mesh": "it failed (ValueError)"}
+    assert done["document"]["model"]["triangles"] == 12
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

@@ -64,6 +64,15 @@ def test_a_recorded_scan_is_published_as_it_was(tmp_path: Path) -> None:
     assert list(planned.values()) == [value for _, value in timed(SMALL, START_MS)]
 
 
+def test_more_may_follow_what_was_recorded_whole(tmp_path: Path) -> None:
+    folder = recorded(tmp_path / "scan")
+    cloud(folder / "room.ply")
+    frames = [decode_scan_frame(value) for value in plan(folder, end=False).values()]
+
+    assert [frame_type(frame) for frame in frames] == ["location", *["depth"] * 4, "part"]
+    assert plan(folder, end=False).records == 6
+
+
 def test_files_beside_recorded_frames_follow_them(tmp_path: Path) -> None:
     folder = recorded(tmp_path / "scan")
     (folder / "000005.msgpack").unlink()
@@ -121,7 +130,8 @@ UNUSABLE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "another kind of file": (written("room.stl", b"solid"), "is none of PLY, PCD, RoomPlan JSON"),
     "a cloud that is none": (written("room.ply", b"solid"), r"cannot be used \(unsupported_format\)"),
     "JSON that is none": (written("room.json", b"{"), "is not JSON"),
-    "JSON of something else": (written("room.json", b'{"rooms": []}'), "a list named walls is expected"),
+    "JSON of something else": (written("room.json", b'{"areas": []}'), "a list named walls is expected"),
+    "several rooms": (written("room.json", b'{"rooms": []}'), "one scan each"),
 }
 
 
