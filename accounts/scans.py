@@ -40,6 +40,17 @@ async def retry_scan(connection: Connection, scan_id: str) -> Document | None:
     return await _document(connection, "SELECT weir_tenant.retry_scan(%s)", scan_id)
 
 
+async def change_scan(connection: Connection, scan_id: str, name: str | None, priority: int | None) -> Document | None:
+    """Give a scan another name or priority; None leaves one as it is."""
+    return await _document(connection, "SELECT weir_tenant.change_scan(%s, %s, %s)", scan_id, name, priority)
+
+
+async def erase_scan(connection: Connection, scan_id: str) -> bool:
+    """Forget all that was sent and found of a scan; what was metered stays. False: there is no such scan."""
+    row = await (await connection.execute("SELECT weir_tenant.erase_scan(%s)", (scan_id,))).fetchone()
+    return row is not None and bool(row[0])
+
+
 async def queue_position(connection: Connection, scan_id: str) -> QueuePlace | None:
     """Where a scan stands that waits for its result; None if it does not."""
     cursor = await connection.execute("SELECT * FROM weir_tenant.scan_queue_position(%s)", (scan_id,))

@@ -57,11 +57,35 @@ class Opening(Open):
 
 
 class ScanObject(Open):
-    """An upright box."""
+    """An upright box; `class` (with its `confidence`) if a recognizer or RoomPlan named it."""
 
     center: list[float]
     size: list[float]
     yaw: float
+    label: str | None = Field(None, alias="class")
+    confidence: float | None = None
+    source: Literal["measured", "roomplan"] = Field("measured", description="`roomplan`: seen by RoomPlan only")
+
+
+class RoomPlanDifference(Open):
+    """A number that RoomPlan has too. `sigma`: what the difference may be by chance; three of them still agree."""
+
+    what: str
+    measured: float
+    roomplan: float
+    difference: float
+    sigma: float
+    agrees: bool
+
+
+class RoomPlanCheck(Open):
+    """What a RoomPlan file was used for."""
+
+    version: int | None
+    is_source: bool = Field(description="the numbers are RoomPlan's own, since no frames came")
+    placement: Literal["shared", "fitted", "none"]
+    labels: int
+    differences: list[RoomPlanDifference]
 
 
 class ScanModel(Open):
@@ -92,6 +116,8 @@ class Scan(Open):
     openings: list[Opening]
     objects: list[ScanObject]
     model: ScanModel
+    warnings: list[str] = Field([], description="likely mistakes, and steps that failed")
+    roomplan: RoomPlanCheck | None = Field(None, description="null without a RoomPlan file")
     processing: dict[str, Any] | None = None
     queue_position: int | None = Field(None, description="scans that go before it, itself included; 0: it is processed")
     estimated_seconds: float | None = Field(None, description="until its result, about")
@@ -137,6 +163,11 @@ SCAN_SCHEMA: Final = {
         "device_id": {"type": ["string", "null"]},
         "priority": {"type": "integer", "minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY},
     },
+    "additionalProperties": False,
+}
+SCAN_PATCH_SCHEMA: Final = {
+    "type": "object",
+    "properties": {name: SCAN_SCHEMA["properties"][name] for name in ("name", "priority")},  # type: ignore[index]
     "additionalProperties": False,
 }
 COMPLETE_SCHEMA: Final = {
@@ -207,6 +238,8 @@ _TUS: Final = _READ_ONE | problems(409, 412)
 SCAN_CREATED: Final[Responses] = {201: answer(Scan, "The scan.", scan=_SCAN), **_WRITE, **problems(402, 404)}
 SCAN_FOUND: Final[Responses] = {200: answer(Scan, "The scan.", scan=_SCAN), **_READ_ONE}
 SCAN_CHANGED: Final[Responses] = {200: answer(Scan, "The scan as it is now.", scan=_SCAN), **_ACT}
+SCAN_RETRIED: Final[Responses] = SCAN_CHANGED | problems(402)
+SCAN_ERASED: Final[Responses] = {204: {"description": "It is erased."}, **_READ_ONE}
 SCANS_FOUND: Final[Responses] = {
     200: answer(ScanPage, "A page of scans.", page={"items": [_SCAN], "next": NEXT_EXAMPLE}),
     **_READ,

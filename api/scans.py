@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from accounts import scans
 from accounts.billing.plans import Feature
-from accounts.billing.quotas import admit_scan
+from accounts.billing.quotas import admit_scan, admit_scan_again
 from api import fields
 from api.auth import Principal, Require
 from api.bodies import Body, described, require_known
@@ -26,7 +26,10 @@ from api.scan_models import (
     MAX_PRIORITY,
     SCAN_CHANGED,
     SCAN_CREATED,
+    SCAN_ERASED,
     SCAN_FOUND,
+    SCAN_PATCH_SCHEMA,
+    SCAN_RETRIED,
     SCAN_SCHEMA,
     SCANS_FOUND,
     STATUSES,
@@ -42,6 +45,8 @@ router = APIRouter(prefix="/v1/scans", tags=["scans"])
 
 Reader = Annotated[Principal, Depends(Require("scans:read"))]
 Writer = Annotated[Principal, Depends(Require("scans:write"))]
+# What cannot be taken back is an owner's to do, and a key's with the scope admin.
+Owner = Annotated[Principal, Depends(Require("organization:write"))]
 ScanId = Annotated[
     str,
     Path(
@@ -66,6 +71,9 @@ _CREATED_BODY: Final = described(
     {"name": "Kitchen, ground floor", "device_id": "dev_91c3f0a7b2", "priority": 0},
     "The scan; frames of another device than the one named are refused.",
     required=False,
+)
+_CHANGED_BODY: Final = described(
+    SCAN_PATCH_SCHEMA, {"name": "Kitchen, first floor", "priority": 10}, "What changes; what is left out stays."
 )
 _COMPLETE_BODY: Final = described(
     COMPLETE_SCHEMA, {"frames": 120}, "How many records it has; left out: those that came.", required=False
@@ -142,6 +150,35 @@ async def read_scan(services: ServicesOfApp, principal: Reader, scan_id: ScanId)
     return answer({**document, **told})
 
 
+@router.patch(
+    "/{scan_id}",
+    summary="Change a scan",
+    responses=SCAN_CHANGED,
+    response_class=Response,
+    openapi_extra=_CHANGED_BODY,
+)
+async def change_scan(services: ServicesOfApp, principal: Writer, scan_id: ScanId, body: Body) -> Response:
+    """Another name, or another place among the tenant's own scans that wait. Files made already keep the name they have."""
+    require_known(body, "name", "priority")
+    name = fields.optional_text(body, "name", max_chars=fields.MAX_NAME)
+    priority = _whole(body, "priority", -MAX_PRIORITY, MAX_PRIORITY)
+    async with tenant_transaction(services.pool, principal.tenant_id, principal.subject) as connection:
+        await require_scan(connection, scan_id)
+        document = await scans.change_scan(connection, scan_id, name, priority)
+    if document is None:
+        raise Problem.not_found(what="scan")
+    return answer(document)
+
+
+@router.delete("/{scan_id}", summary="Erase a scan", status_code=204, responses=SCAN_ERASED, response_class=Response)
+async def erase_scan(services: ServicesOfApp, principal: Owner, scan_id: ScanId) -> Response:
+    """Forgets it for good, whatever it is at: frames, files, results and their bytes. What was metered of it stays."""
+    async with tenant_transaction(services.pool, principal.tenant_id, principal.subject) as connection:
+        if "\0" in scan_id or not await scans.erase_scan(connection, scan_id):
+            raise Problem.not_found(what="scan")
+    return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
 @router.post(
     "/{scan_id}/complete",
     summary="Complete a scan",
@@ -177,11 +214,15 @@ async def cancel_scan(services: ServicesOfApp, principal: Writer, scan_id: ScanI
     return answer(document)
 
 
-@router.post("/{scan_id}/retry", summary="Process a failed scan again", responses=SCAN_CHANGED, response_class=Response)
+@router.post("/{scan_id}/retry", summary="Process a failed scan again", responses=SCAN_RETRIED, response_class=Response)
 async def retry_scan(services: ServicesOfApp, principal: Writer, scan_id: ScanId) -> Response:
-    """Another try for a scan that failed, with all that has come of it."""
+    """Another try for a scan that failed, with all that has come of it; it takes its place in the month's quota again."""
     async with tenant_transaction(services.pool, principal.tenant_id, principal.subject) as connection:
         known = await require_scan(connection, scan_id)
+        now = _moment(services.clock.now_ms() * 1_000)
+        refusal = await admit_scan_again(connection, principal.tenant_id, scan_id, now)
+        if refusal is not None:
+            raise refused(refusal, Feature.SCANS)
         document = await scans.retry_scan(connection, scan_id)
     if document is None or known["status"] != "failed":
         raise Problem(

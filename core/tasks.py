@@ -50,6 +50,7 @@ class TaskName(StrEnum):
     LOOK_AFTER_SCANS = "look_after_scans"
     FINISH_SILENT_SCANS = "finish_silent_scans"
     REMOVE_ORPHANED_OBJECTS = "remove_orphaned_objects"
+    ERASE_SCAN_OBJECTS = "erase_scan_objects"
     NOTICE_QUOTAS = "notice_quotas"
 
 

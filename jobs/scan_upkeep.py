@@ -15,7 +15,7 @@ from core.settings import load_settings
 from core.tasks import TaskName
 from jobs.registry import Resources, Task, Tasks
 from jobs.retry import Backoff
-from sinks.objects import Found, ObjectStore, open_object_store
+from sinks.objects import Found, ObjectStore, open_object_store, scan_prefix
 from sinks.timescale import scans
 
 _log = structlog.get_logger()
@@ -28,6 +28,7 @@ _SILENT: Final = """
 SELECT scan_no FROM weir.scan WHERE status = 'receiving' AND coalesce(last_frame_at, created_at) < %s
 ORDER BY coalesce(last_frame_at, created_at) LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
 """
+_ERASED: Final = "SELECT 1 FROM weir.scan WHERE scan_id = %s AND tenant_id = %s AND erased_at IS NOT NULL"
 _UNNAMED: Final = """
 WITH asked AS MATERIALIZED (SELECT k AS key, split_part(k, '/', 3) AS folder FROM unnest(%s::text[]) AS k),
 owners AS MATERIALIZED (
@@ -74,6 +75,19 @@ async def remove_orphaned_objects(resources: Resources) -> None:
         _log.info("orphaned_objects_removed", objects=removed)
 
 
+async def erase_scan_objects(resources: Resources, *, tenant_id: str, scan_id: str) -> None:
+    """Delete every object of an erased scan; whatever a process that was just ended still wrote goes within a day."""
+    async with resources.pool.connection() as connection:
+        found = await (await connection.execute(_ERASED, (scan_id, tenant_id))).fetchone()
+    if found is None:
+        return
+    objects = open_object_store(load_settings())
+    keys = [one.key async for one in objects.list(scan_prefix(tenant_id, scan_id))]
+    for key in keys:
+        await objects.delete(key)
+    _log.info("scan_objects_erased", scan_id=scan_id, objects=len(keys))
+
+
 async def _old_objects(objects: ObjectStore, before: datetime) -> AsyncIterator[Sequence[Found]]:
     """Pages of the objects of scans that are old enough to judge."""
     page: list[Found] = []
@@ -90,5 +104,6 @@ async def _old_objects(objects: ObjectStore, before: datetime) -> AsyncIterator[
 UPKEEP_TASKS: Tasks = {
     # The next tick is its retry.
     TaskName.FINISH_SILENT_SCANS: Task(finish_silent_scans, timeout_s=60.0, backoff=Backoff(max_attempts=1)),
+    TaskName.ERASE_SCAN_OBJECTS: Task(erase_scan_objects, timeout_s=3600.0),
     TaskName.REMOVE_ORPHANED_OBJECTS: Task(remove_orphaned_objects, timeout_s=6 * 3600.0),
 }

@@ -34,10 +34,7 @@ async def admit_scan(connection: Connection, tenant_id: str, now: datetime) -> R
         tenant_id: whose scan.
         now: of the quota's month.
     """
-    row = await (await connection.execute(_STANDING, (tenant_id,))).fetchone()
-    plan_name, status, since, current = row or ("free", None, None, tenant_id)
-    refusal = entitlements(Standing(plan_name, status, since, {}), now).refusal(Feature.SCANS)
-    limit = PLANS.get(plan_name, PLANS["free"]).included.get(Meter.SCANS)
+    current, refusal, limit = await _entitled(connection, tenant_id, now)
     if refusal is not None or limit is None:
         return refusal
     values = (Meter.SCANS.value, _month(now), limit)
@@ -49,10 +46,36 @@ async def admit_scan(connection: Connection, tenant_id: str, now: datetime) -> R
     return None if taken is not None and taken[0] else Refusal.QUOTA
 
 
-async def give_back_scan(connection: Connection, tenant_id: str, begun_at: datetime) -> None:
-    """A scan that failed is free: the quota of the month in which it began has it back; of the writer role."""
-    values = (tenant_id, Meter.SCANS.value, _month(begun_at))
-    await connection.execute("SELECT weir.give_back_quota(%s, %s, %s, 1)", values)
+async def admit_scan_again(connection: Connection, tenant_id: str, scan_id: str, now: datetime) -> Refusal | None:
+    """Let a scan that failed take its quota again, that of the month in which it began; None: it may be tried again.
+
+    Args:
+        connection: in a transaction of the tenant's.
+        tenant_id: whose scan.
+        scan_id: of one that did not fail nothing is taken.
+        now: when the tenant has to be entitled.
+    """
+    _, refusal, limit = await _entitled(connection, tenant_id, now)
+    if refusal is not None:
+        return refusal
+    cursor = await connection.execute("SELECT weir_tenant.take_scan_again(%s, %s)", (scan_id, limit))
+    taken = await cursor.fetchone()
+    return None if taken is not None and taken[0] else Refusal.QUOTA
+
+
+async def _entitled(
+    connection: Connection, tenant_id: str, now: datetime
+) -> tuple[str | None, Refusal | None, int | None]:
+    """The transaction's tenant, why scans are refused to it, and how many it may begin a month; None: as many as it likes."""
+    row = await (await connection.execute(_STANDING, (tenant_id,))).fetchone()
+    plan_name, status, since, current = row or ("free", None, None, tenant_id)
+    refusal = entitlements(Standing(plan_name, status, since, {}), now).refusal(Feature.SCANS)
+    return current, refusal, PLANS.get(plan_name, PLANS["free"]).included.get(Meter.SCANS)
+
+
+async def give_back_scan(connection: Connection, scan_no: int) -> None:
+    """A scan that failed is free: the quota of the month in which it began has it back, once; of the writer role."""
+    await connection.execute("SELECT weir.give_back_scan(%s)", (scan_no,))
 
 
 async def notice_quotas(pool: Pool, now: datetime) -> int:

@@ -8,10 +8,12 @@ result, and its child is ended. Both jobs may run twice or be repeated: what the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Final
+
+import structlog
 
 from accounts.billing.quotas import give_back_scan
 from core.clock import monotonic_s
@@ -19,9 +21,10 @@ from core.kafka import Topic, topic_name
 from core.postgres import Connection
 from core.settings import Settings, load_settings
 from core.tasks import TaskName
-from jobs.children import Limits
+from jobs.children import ComputationFailed, Limits
 from jobs.registry import Resources, Task, Tasks
 from jobs.retry import Backoff
+from jobs.scans import steps
 from jobs.scans.payloads import store_settings
 from schemas.errors import WeirError
 from sinks.objects import ObjectStore, open_object_store, scan_prefix
@@ -30,6 +33,7 @@ from sinks.timescale import scans as store
 from sinks.timescale.scans import Export, FrameVerdict, Scan
 
 Document = dict[str, Any]
+_log = structlog.get_logger()
 _LOOK_S: Final = 0.5
 _COMPUTATION = "jobs.scans.computation"
 _OPEN: Final = frozenset({"receiving"})
@@ -50,7 +54,7 @@ async def preview_scan(resources: Resources, *, tenant_id: str, scan_id: str) ->
     request["state"] = resources.kept.get(_kept_key(scan)) or b""
     limits = Limits(settings.scan_preview_seconds, settings.scan_memory_mib, reuse=settings.scan_previews_per_process)
     try:
-        done = await _watched(resources, scan, _OPEN, "preview", request, limits)
+        done = await _watched(resources, scan, _OPEN, "preview", request, limits, _Progress())
     except NotWanted:
         return
     resources.kept.put(_kept_key(scan), done.pop("state"))
@@ -68,7 +72,7 @@ async def process_scan(resources: Resources, *, tenant_id: str, scan_id: str) ->
     limits = Limits(settings.scan_process_seconds, settings.scan_memory_mib, niceness=settings.scan_niceness)
     started_s = monotonic_s()
     try:
-        done = await _watched(resources, scan, _ENDED, "process", request, limits)
+        done = await _processed(resources, scan, request, limits)
     except NotWanted:
         return
     done["document"]["processing"]["seconds"] = round(monotonic_s() - started_s, 1)
@@ -82,7 +86,7 @@ async def processing_failed(resources: Resources, error: BaseException, *, tenan
         if scan is None or scan.tenant_id != tenant_id:
             return
         if await store.set_status(connection, scan.scan_no, "failed", error=f"processing failed: {_told(error)}"):
-            await give_back_scan(connection, tenant_id, scan.created_at)
+            await give_back_scan(connection, scan.scan_no)
 
 
 def _told(error: BaseException) -> str:
@@ -108,25 +112,56 @@ async def _find(
         "files": [(row.file_id, row.kind, row.object_key, row.size or 0) for row in files if row.complete],
         "version": metadata.version("weir-telemetry"),
         "title": scan.name or f"Scan {scan.scan_id}",
+        "recognizer": load_settings().scan_recognizer,
+        "without": {},
     }
 
 
+async def _processed(resources: Resources, scan: Scan, request: Document, limits: Limits) -> Document:
+    """The final result; a step that takes the computation down and can be done without is left out of another one.
+
+    Raises:
+        ComputationFailed: what cannot be done without took it down.
+        NotWanted: as `_watched`.
+    """
+    while True:
+        progress = _Progress()
+        try:
+            return await _watched(resources, scan, _ENDED, "process", request, limits, progress)
+        except ComputationFailed as error:
+            step = steps.at(progress.share)
+            if step is None or step in request["without"]:
+                raise
+            request["without"][step] = str(error)
+            _log.warning("scan_step_left_out", scan_id=scan.scan_id, step=step, error=str(error))
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a computation is, 0 to 1."""
+
+    share: float = 0.0
+
+    def tell(self, share: float) -> None:
+        self.share = share
+
+
 async def _watched(
-    resources: Resources, scan: Scan, wanted: frozenset[str], work: str, request: Document, limits: Limits
+    resources: Resources,
+    scan: Scan,
+    wanted: frozenset[str],
+    work: str,
+    request: Document,
+    limits: Limits,
+    progress: _Progress,
 ) -> Document:
     """Compute while somebody wants it.
 
     Raises:
         NotWanted: the scan is in another state by now, or what it was to be made of has changed.
     """
-    share = 0.0
-
-    def tell(now: float) -> None:
-        nonlocal share
-        share = now
-
-    computing = asyncio.create_task(resources.children.run(f"{_COMPUTATION}:{work}", request, limits, tell))
-    looking = asyncio.create_task(_until_not_wanted(resources, scan, wanted, lambda: share))
+    computing = asyncio.create_task(resources.children.run(f"{_COMPUTATION}:{work}", request, limits, progress.tell))
+    looking = asyncio.create_task(_until_not_wanted(resources, scan, wanted, progress))
     try:
         await asyncio.wait({computing, looking}, return_when=asyncio.FIRST_COMPLETED)
         if not computing.done():
@@ -140,16 +175,14 @@ async def _watched(
                 await task
 
 
-async def _until_not_wanted(
-    resources: Resources, scan: Scan, wanted: frozenset[str], share: Callable[[], float]
-) -> None:
+async def _until_not_wanted(resources: Resources, scan: Scan, wanted: frozenset[str], progress: _Progress) -> None:
     told = -1
     while True:
         async with resources.pool.connection() as connection, connection.transaction():
             now = await store.find_scan(connection, scan.scan_id)
             if now is None or now.status not in wanted or (wanted is _ENDED and now.version != scan.version):
                 return
-            percent = min(99, int(100 * share()))
+            percent = min(99, int(100 * progress.share))
             if wanted is _ENDED and percent != told:
                 await store.set_status(connection, scan.scan_no, "processing", progress=percent)
                 told = percent

@@ -215,7 +215,7 @@ class TestDashboard:
         page = opened.page
         opened.go("#/scans", "Scans")
         page.get_by_label("Name of the new scan").fill("From a <b>file</b>")
-        page.get_by_label("Point cloud").set_input_files(tmp_path / "cloud.ply")
+        page.get_by_label("File", exact=True).set_input_files(tmp_path / "cloud.ply")
         page.get_by_role("button", name="Create scan").click()
 
         expect(page.get_by_role("heading", level=1, name="From a <b>file</b>")).to_be_visible()

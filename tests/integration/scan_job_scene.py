@@ -165,12 +165,22 @@ def process(request: Document, tell: Callable[[float], None]) -> Document:
         tell(0.3)
     if how == "crash":
         ctypes.string_at(0)
+    if how == "crash in the mesh":
+        vars(computation)["build_mesh"] = lambda *_: ctypes.string_at(0)
     kept = []
     while how in ("loop", "hoard"):
         tell(0.3)
         if how == "hoard":
             kept.append(b"x" * (16 << 20))
     return computation.process(request, tell)
+
+
+class Crashing:
+    """A recognizer that takes its process down."""
+
+    def recognize(self, *_: object) -> list[None]:
+        ctypes.string_at(0)
+        return []
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from accounts.billing.plans import PLANS, Refusal
-from accounts.billing.quotas import admit_scan, follow_plans, give_back_scan, notice_quotas
+from accounts.billing.quotas import admit_scan, follow_plans, notice_quotas
 from core.postgres import DatabaseRole, Pool, open_pool, tenant_transaction
 from schemas.usage import Meter
 from tests.integration.servers import Database, create_tenant
@@ -71,7 +71,9 @@ class TestScans:
                         assert await admit_scan(connection, tenant_id, NOW) is None
                 taken = [await admit_scan(connection, tenant_id, NOW) for _ in range(4)]
                 assert taken == [None, None, None, Refusal.QUOTA]
-                await give_back_scan(connection, tenant_id, NOW)
+                await connection.execute(
+                    "SELECT weir.give_back_quota(%s, 'scans', '2026-11-01T00:00Z', 1)", (tenant_id,)
+                )
                 assert await admit_scan(connection, tenant_id, NOW) is None
                 assert await admit_scan(connection, tenant_id, NOW) is Refusal.QUOTA
                 assert await admit_scan(connection, tenant_id, NOW + timedelta(days=9)) is None

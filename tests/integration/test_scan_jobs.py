@@ -125,6 +125,43 @@ def test_a_crash_a_hog_and_an_endless_loop_fail_or_stop_alone(
     assert scans.status("crash") == "completed"
 
 
+def test_a_step_that_a_result_can_do_without_takes_no_scan_down(
+    scans: Scans, tenant: Tenant, mishaps: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Native code that makes the model crashes, and a recognizer's."""
+    monkeypatch.setenv("WEIR_SCAN_RECOGNIZER", "somebodys.program:Recognizer")
+    records = [*room()[:39], EndFrame(seq=39, frames=39)]
+    scans.make("undisturbed", tenant.tenant_id)
+    scans.add("undisturbed", records)
+    process(scans, tenant, "undisturbed")
+    whole = scans.document("undisturbed")
+    assert whole["warnings"] == ["recognizer_failed"]  # there is no such program
+    for scan_id in ("mesh", "recognizer"):
+        if scan_id == "mesh":
+            (mishaps / str(len(records))).write_text("crash in the mesh")
+        else:
+            (mishaps / str(len(records))).unlink()
+            monkeypatch.setenv("WEIR_SCAN_RECOGNIZER", f"{scan_job_scene.__name__}:Crashing")
+        scans.make(scan_id, tenant.tenant_id)
+        scans.add(scan_id, records)
+        process(scans, tenant, scan_id)
+
+        done = scans.document(scan_id)
+        assert done["status"] == "completed"
+        assert done["room_dimensions"] == whole["room_dimensions"]
+        assert done["frames"] == whole["frames"]
+
+    mesh, recognizer = scans.document("mesh"), scans.document("recognizer")
+    assert mesh["processing"]["without"] == {"mesh": "it crashed (signal SIGSEGV)"}
+    assert (mesh["warnings"], mesh["processing"]["surface"]) == (["recognizer_failed", "mesh_failed"], "outline")
+    # The walls as measured are its model: 2 rings of corners.
+    assert mesh["model"]["vertices"] == 2 * len(mesh["floor_polygon"])
+    assert recognizer["processing"]["without"] == {"recognizer": "it crashed (signal SIGSEGV)"}
+    assert recognizer["warnings"] == ["recognizer_failed"]
+    assert recognizer["model"] == whole["model"]
+    assert scans.exports("recognizer")["glb"] == scans.exports("undisturbed")["glb"]
+
+
 def test_a_killed_worker_takes_its_computation_with_it_and_another_comes_to_the_same_result(
     scans: Scans, tenant: Tenant, mishaps: Path
 ) -> None:

@@ -19,7 +19,6 @@ WRITABLE = {
     "weir.app_user": {"INSERT", "UPDATE", "DELETE"},
     "weir.device": {"UPDATE"},
     "weir.invitation": {"INSERT", "UPDATE"},
-    "weir.scan": {"UPDATE"},
     "weir.scan_upload": {"DELETE"},
     "weir.sensor": {"UPDATE"},
     "weir.tenant": {"UPDATE"},

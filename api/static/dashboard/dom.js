@@ -110,8 +110,8 @@ export async function confirmed(title, text, verb) {
 }
 
 /** Asks for a text, with the one that there is; resolves to the new one, null if there is none. */
-export async function asked(title, label, value, verb) {
-  const control = h("input", { value, required: true, maxlength: 128, autocomplete: "off" });
+export async function asked(title, label, value, verb, most = 128) {
+  const control = h("input", { value, required: true, maxlength: most, autocomplete: "off" });
   const answer = await answered(title, field(label, control), verb, "primary");
   const text = control.value.trim();
   return answer === null || !text || text === value ? null : text;

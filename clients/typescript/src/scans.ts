@@ -46,6 +46,17 @@ export class Scans {
     return (await this.ask("GET", scanPath(scanId))).json() as Promise<Scan>;
   }
 
+  /** Another name, or another place among the tenant's own scans that wait. */
+  async change(scanId: string, wanted: { name?: string; priority?: number }): Promise<Scan> {
+    const headers = { "Content-Type": "application/json" };
+    return (await this.ask("PATCH", scanPath(scanId), { headers, body: JSON.stringify(wanted) })).json() as Promise<Scan>;
+  }
+
+  /** Forgets it for good, with all that was sent and found; what was metered stays. */
+  async erase(scanId: string): Promise<void> {
+    await this.ask("DELETE", scanPath(scanId));
+  }
+
   /** Ends it with so many records in all, or with those that came. */
   complete(scanId: string, frames?: number): Promise<Scan> {
     return this.post(scanPath(scanId, "complete"), frames === undefined ? {} : { frames });

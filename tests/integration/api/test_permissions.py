@@ -39,6 +39,8 @@ THINGS = {
 OTHERWISE = {
     "GET /v1/sensors/{sensor_id}/readings": "readings:read",
     "POST /v1/rules/preview": "rules:read",
+    # What cannot be taken back is an owner's to do.
+    "DELETE /v1/scans/{scan_id}": "organization:write",
     "GET /v1/auth/invitations": "users:read",
     "POST /v1/auth/invitations": "users:write",
     "DELETE /v1/auth/invitations/{invitation_id}": "users:write",

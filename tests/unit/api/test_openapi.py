@@ -86,6 +86,8 @@ class TestDocument:
             "POST /v1/scans",
             "GET /v1/scans",
             "GET /v1/scans/{scan_id}",
+            "PATCH /v1/scans/{scan_id}",
+            "DELETE /v1/scans/{scan_id}",
             "POST /v1/scans/{scan_id}/complete",
             "POST /v1/scans/{scan_id}/cancel",
             "POST /v1/scans/{scan_id}/retry",

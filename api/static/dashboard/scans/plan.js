@@ -1,5 +1,6 @@
 // A room's plan as SVG: walls with their lengths, openings, furniture, as a document of GET /v1/scans/{id} tells them.
 import { s } from "../dom.js";
+import { thing } from "./words.js";
 
 const UNIT = 100; // drawing units a metre
 const MARGIN_M = 0.75;
@@ -82,7 +83,7 @@ function furniture({ center, size, yaw, class: label }, n, at, pen) {
   const [width, depth] = [size[0] * UNIT, size[1] * UNIT];
   return s("g", { class: "furniture" },
     s("rect", { x: x - width / 2, y: y - depth / 2, width, height: depth, "stroke-width": pen.line * 0.7, transform: `rotate(${(-(yaw ?? 0) * 180) / Math.PI} ${x} ${y})` }),
-    s("text", { x, y: y + pen.text * 0.3, "font-size": pen.text * 0.8 }, label ?? String(n + 1)));
+    s("text", { x, y: y + pen.text * 0.3, "font-size": pen.text * 0.8 }, label ? thing(label) : String(n + 1)));
 }
 
 function spoken(scan, walls) {

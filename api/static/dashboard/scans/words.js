@@ -25,8 +25,11 @@ const WARNINGS = {
   colour_intrinsics_on_depth: "The intrinsics are those of the colour camera, not of the depth image.",
   scale_is_implausible: "The scale is implausible for a room; check the unit.",
   mirror_or_glass_wall: "A wall looks like a mirror or a pane of glass: what is behind it was not measured.",
-  recognizer_disagrees: "The device's own room model disagrees with what was measured.",
+  roomplan_disagrees: "RoomPlan's numbers are farther from the measured ones than chance explains; the differences are listed below.",
+  recognizer_failed: "The recognizer failed, so that objects keep the names that they have, or none.",
+  mesh_failed: "The model could not be made from the images; instead it shows the walls, floor and ceiling as measured.",
 };
+const FIXED = "\u00a0"; // a space at which no line breaks
 const REASONS = {
   pose_jump: "the position jumped", tracking_lost: "the device had lost its position", tracking_limited: "the device was unsure of its position", too_few_points: "nearly nothing was measured", blurred: "moved too fast",
   duplicate: "came twice with other content", conflict: "came twice with other content", far: "farther than the sensor reaches",
@@ -53,21 +56,24 @@ export function partText(part) {
 export const warningText = (warning) => WARNINGS[warning] ?? `${capital(String(warning).replaceAll("_", " "))}.`;
 export const reasonText = (reason) => capital(REASONS[reason] ?? reason.replaceAll("_", " "));
 
-/** "5.203 m ± 1.1 cm"; a dash without enough evidence. */
+/** "washerDryer", "dining_table": as words. */
+export const thing = (label) => capital(String(label).replace(/([a-z])([A-Z])/g, "$1 $2").replaceAll("_", " ").toLowerCase());
+
+/** "5.203 m ± 1.1 cm", broken before the ± only; a dash without enough evidence. */
 export function measured(value, sigma, unit) {
   if (value === null || value === undefined) return { value: "–", spread: "not enough evidence" };
   const digits = unit === "m" ? 3 : 2;
-  const spread = sigma === null || sigma === undefined ? "" : unit === "m" && sigma < 0.1 ? `± ${number(Math.round(sigma * 1000) / 10)} cm` : `± ${sigma.toFixed(2)} ${unit}`;
-  return { value: `${value.toFixed(digits)} ${unit}`, spread };
+  const spread = sigma === null || sigma === undefined ? "" : unit === "m" && sigma < 0.1 ? `±${FIXED}${number(Math.round(sigma * 1000) / 10)}${FIXED}cm` : `±${FIXED}${sigma.toFixed(2)}${FIXED}${unit}`;
+  return { value: `${value.toFixed(digits)}${FIXED}${unit}`, spread };
 }
 
 /** "5.20 × 4.10 × 2.50 m". */
 export function sizeText(scan) {
   const sides = ["length", "width", "height"].map((name) => scan.room_dimensions?.[name]);
-  return sides.every((side) => side === null || side === undefined) ? "–" : `${sides.map((side) => (side ?? null) === null ? "–" : side.toFixed(2)).join(" × ")} m`;
+  return sides.every((side) => side === null || side === undefined) ? "–" : `${sides.map((side) => (side ?? null) === null ? "–" : side.toFixed(2)).join(" × ")}${FIXED}m`;
 }
 
 export function fileSize(bytes) {
   const [size, unit] = bytes >= 1e9 ? [1e9, "GB"] : bytes >= 1e6 ? [1e6, "MB"] : bytes >= 1e3 ? [1e3, "kB"] : [1, "bytes"];
-  return `${number(bytes / size)} ${unit}`;
+  return `${number(bytes / size)}${FIXED}${unit}`;
 }

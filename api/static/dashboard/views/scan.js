@@ -1,13 +1,13 @@
 // One scan: how it stands, its plan, its measurements and what they are worth, the cloud and the mesh, files to take away.
-import { announce, cell, confirmed, failure, field, fill, h, loading, table } from "../dom.js";
-import { count, duration, moment } from "../format.js";
+import { announce, asked, cell, confirmed, failure, field, fill, h, loading, table } from "../dom.js";
+import { capital, count, duration, moment } from "../format.js";
 import { nameOfOpening, planOf } from "../scans/plan.js";
 import { Model } from "../scans/model.js";
-import { FORMATS, QUANTITIES, RUNNING, fileSize, measured, partText, reasonText, statusOfScan, verdictBadge, verdictText, warningText } from "../scans/words.js";
+import { FORMATS, QUANTITIES, RUNNING, fileSize, measured, partText, reasonText, statusOfScan, thing, verdictBadge, verdictText, warningText } from "../scans/words.js";
 import { begin, send } from "../scans/upload.js";
 
 export function show(context, [scanId]) {
-  const { api, feed, session, signal } = context;
+  const { api, feed, session, signal, go } = context;
   const mayWrite = session.may("scans:write");
   const path = `v1/scans/${encodeURIComponent(scanId)}`;
   const heading = h("h1", {}, "Scan"), state = h("div", { class: "row" }), news = h("div", {}), body = h("div", { class: "stack" }, loading());
@@ -27,6 +27,7 @@ export function show(context, [scanId]) {
   function take(items) {
     const scan = items.findLast((item) => item.scan_id === scanId);
     if (!scan) return;
+    if (scan.status === "erased") return left();
     // Progress moves often, the rest rarely: what is the same stays, and with it the focus.
     drawState(scan);
     const text = JSON.stringify({ ...scan, progress: null, queue_position: null, estimated_seconds: null });
@@ -34,9 +35,31 @@ export function show(context, [scanId]) {
     shown = text;
   }
 
+  /** Whoever erased it, here or elsewhere: there is nothing left to look at. */
+  function left() {
+    announce("The scan was erased.");
+    go("#/scans");
+  }
+
+  async function rename() {
+    const name = await asked("Rename this scan", "Name", heading.dataset.name, "Rename", 200);
+    if (name) await attempt(() => api.patch(path, { name }).then((scan) => take([scan])));
+  }
+
+  async function erase() {
+    const text = "Its frames, files and measurements are gone for good, for everybody. What was counted of it stays on the bill.";
+    if (await confirmed("Erase this scan?", text, "Erase")) await attempt(() => api.delete(path).then(left));
+  }
+
+  async function attempt(work) {
+    fill(news);
+    await work().catch((error) => fill(news, failure(error, null)));
+  }
+
   /** Progress moves in place: a button that has the focus keeps it. */
   function drawState(scan) {
     heading.textContent = scan.name || "Unnamed scan";
+    heading.dataset.name = scan.name;
     document.title = `${heading.textContent} – Weir`;
     progress.value = scan.progress ?? 0;
     words.textContent = standing(scan);
@@ -47,14 +70,15 @@ export function show(context, [scanId]) {
     fill(state, statusOfScan(scan), runs ? progress : null, words,
       mayWrite && status === "receiving" ? act("Complete", "complete", null) : null,
       mayWrite && runs ? act("Cancel", "cancel", "Nothing more of it is processed. Its frames and files stay.") : null,
-      mayWrite && status === "failed" ? act("Try again", "retry", null) : null);
+      mayWrite && status === "failed" ? act("Try again", "retry", null) : null,
+      mayWrite ? h("button", { type: "button", class: "small", onclick: rename }, "Rename") : null,
+      session.may("organization:write") ? h("button", { type: "button", class: "small danger", onclick: erase }, "Erase") : null);
   }
 
   function act(name, verb, question) {
     return h("button", { type: "button", class: "small", onclick: async () => {
       if (question && !(await confirmed(`${name} this scan?`, question, `${name} scan`))) return;
-      fill(news);
-      await api.post(`${path}/${verb}`).then((scan) => take([scan])).catch((error) => fill(news, failure(error, null)));
+      await attempt(() => api.post(`${path}/${verb}`).then((scan) => take([scan])));
     } }, name);
   }
 
@@ -67,7 +91,7 @@ export function show(context, [scanId]) {
       h("div", { class: "halves" },
         h("section", { class: "panel stack" }, h("h2", {}, "Plan"), plan ?? h("p", { class: "empty" }, "There is no plan yet: the walls are not seen well enough.")),
         h("section", { class: "panel stack" }, h("h2", {}, "Cloud and mesh"), model.element)),
-      h("div", { class: "halves" }, openings(scan), objects(scan)), frames(scan), downloads(scan), files.element);
+      h("div", { class: "halves" }, openings(scan), objects(scan)), roomPlan(scan.roomplan), frames(scan), downloads(scan), files.element);
     // What was moved and not made anew goes on having it.
     if (body.contains(focused)) focused.focus();
     model.follow(scan);
@@ -115,7 +139,7 @@ function verdictPanel(scan) {
   return h("section", { class: "panel stack" }, h("h2", {}, "How far this can be trusted"), h("p", {}, verdictBadge(scan.verdict), " ", verdictText(scan.verdict)),
     h("p", { class: "muted small" }, "± is one standard deviation: the truth lies within twice of it in 19 of 20 cases."),
     parts.length ? h("div", {}, h("h3", {}, "Scan again"), h("ul", { class: "dots" }, parts.map((part) => h("li", {}, partText(part))))) : null,
-    warnings.length ? h("div", {}, h("h3", {}, "Likely mistakes"), h("ul", { class: "dots" }, warnings.map((each) => h("li", {}, warningText(each))))) : null);
+    warnings.length ? h("div", {}, h("h3", {}, "What went wrong"), h("ul", { class: "dots" }, warnings.map((each) => h("li", {}, warningText(each))))) : null);
 }
 
 const metres = (value) => (value === null || value === undefined ? "–" : `${value.toFixed(2)} m`);
@@ -126,8 +150,16 @@ function openings(scan) {
 }
 
 function objects(scan) {
-  const rows = (scan.objects ?? []).map((each, n) => h("tr", {}, h("th", { scope: "row" }, each.class ?? `Object ${n + 1}`), cell("Length", metres(each.size[0]), "number"), cell("Width", metres(each.size[1]), "number"), cell("Height", metres(each.size[2]), "number")));
+  const rows = (scan.objects ?? []).map((each, n) => h("tr", {}, h("th", { scope: "row" }, each.class ? thing(each.class) : `Object ${n + 1}`, each.source === "roomplan" ? h("div", { class: "muted small" }, "seen by RoomPlan only") : null), cell("Length", metres(each.size[0]), "number"), cell("Width", metres(each.size[1]), "number"), cell("Height", metres(each.size[2]), "number")));
   return h("section", { class: "panel flush" }, h("h2", {}, "Objects"), rows.length ? table("Objects", [{ name: "Object" }, { name: "Length", number: true }, { name: "Width", number: true }, { name: "Height", number: true }], rows) : h("p", { class: "empty" }, "None found."));
+}
+
+/** What RoomPlan's numbers are beside ours. */
+function roomPlan(check) {
+  if (!check) return null;
+  const words = check.is_source ? "No frames came: every number is RoomPlan's own." : check.placement === "none" ? "It could not be laid over the measured room: only sizes are compared." : "Its labels are taken, its numbers are compared with the measured ones.";
+  const rows = check.differences.map((each) => h("tr", {}, h("th", { scope: "row" }, capital(each.what.replace(/^wall (\d+)/, (_, n) => `wall ${Number(n) + 1}`))), cell("Measured", each.measured.toFixed(3), "number"), cell("RoomPlan", each.roomplan.toFixed(3), "number"), cell("Difference", `${each.difference.toFixed(3)}${each.agrees ? "" : ", too much"}`, "number")));
+  return h("section", { class: "panel flush" }, h("h2", {}, "RoomPlan"), h("p", { class: "panel-head muted" }, words), rows.length ? table("RoomPlan beside the measured room", [{ name: "What" }, { name: "Measured", number: true }, { name: "RoomPlan", number: true }, { name: "Difference", number: true }], rows) : null);
 }
 
 function frames({ frames: found = {} }) {
@@ -152,11 +184,11 @@ async function save(response, name) {
 function filesPanel({ api, session, signal }, path, scanId) {
   const mayWrite = session.may("scans:write");
   const list = h("div", {}), progress = h("p", { class: "muted", role: "status" });
-  const chosen = h("input", { type: "file", accept: ".ply,.pcd" });
+  const chosen = h("input", { type: "file", accept: ".ply,.pcd,.json" });
   const add = h("form", { class: "row panel-head", onsubmit: (event) => {
     event.preventDefault();
     if (chosen.files[0]) begin(api, scanId, chosen.files[0]).then((fileId) => forward(fileId, chosen.files[0]), told);
-  } }, h("div", { class: "grow" }, field("Add a file", chosen, { hint: "PLY or PCD, up to 2 GB." })), h("button", {}, "Upload"), progress);
+  } }, h("div", { class: "grow" }, field("Add a file", chosen, { hint: "PLY or PCD, up to 2 GB, or RoomPlan's JSON." })), h("button", {}, "Upload"), progress);
   const panel = { element: h("section", { class: "panel flush" }, h("h2", {}, "Files"), list, add), follow, download: null };
 
   const told = (error) => { if (!signal.aborted) progress.textContent = error.message; };
@@ -185,7 +217,7 @@ function filesPanel({ api, session, signal }, path, scanId) {
     const button = !file.complete && (!mayWrite || file.expires_at === null) ? null : file.complete
       ? h("button", { type: "button", class: "small", "aria-label": `Download ${file.name}`, onclick: () => panel.download(`${path}/files/${encodeURIComponent(file.file_id)}`, file.name) }, "Download")
       : h("button", { type: "button", class: "small", "aria-label": `Go on with ${file.name}`, onclick: () => goOn(file) }, "Go on");
-    return h("tr", {}, h("th", { scope: "row" }, file.name || file.file_id), cell("Size", file.bytes === null ? "–" : fileSize(file.bytes), "number"), cell("There", file.complete ? "all" : fileSize(file.received), "number"), cell("Began", moment(file.created_at)), cell("", button, "actions"));
+    return h("tr", {}, h("th", { scope: "row" }, file.name || file.file_id, file.error ? h("div", { class: "muted small" }, file.error) : null), cell("Size", file.bytes === null ? "–" : fileSize(file.bytes), "number"), cell("There", file.complete ? "all" : fileSize(file.received), "number"), cell("Began", moment(file.created_at)), cell("", button, "actions"));
   }
 
   /** Files join a scan while it is being received. */

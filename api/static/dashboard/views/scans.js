@@ -29,9 +29,12 @@ export function show({ api, feed, session, signal, go }) {
 
   /** Only what changed is drawn anew, so that the focus stays where it is. */
   function take(items) {
-    const isNew = items.some((item) => !scans.has(item.scan_id));
-    for (const item of items) scans.set(item.scan_id, item);
-    if (isNew) return draw();
+    const isOther = items.some((item) => scans.has(item.scan_id) === (item.status === "erased"));
+    for (const item of items) {
+      if (item.status === "erased") scans.delete(item.scan_id);
+      else scans.set(item.scan_id, item);
+    }
+    if (isOther) return draw();
     for (const item of items) renew(item);
   }
 
@@ -69,7 +72,7 @@ function newScan({ api, feed, go, signal }) {
   const name = h("input", { required: true, maxlength: 200, autocomplete: "off" });
   const device = select([["", "None: files only"], ...[...feed.devices.values()].map((each) => [each.device_id, each.name])], "");
   const priority = select(PRIORITIES, "0");
-  const file = h("input", { type: "file", accept: ".ply,.pcd" });
+  const file = h("input", { type: "file", accept: ".ply,.pcd,.json" });
   const button = h("button", { class: "primary" }, "Create scan");
   const progress = h("p", { class: "muted", role: "status" });
   let scanId = null;
@@ -99,6 +102,6 @@ function newScan({ api, feed, go, signal }) {
       name.focus();
     }
     button.disabled = false;
-  } }, h("h2", {}, "New scan"), h("div", { class: "fields" }, field("Name of the new scan", name), field("Device", device, { hint: "Frames of this device only may join it." }), field("Priority", priority), field("Point cloud", file, { hint: "Optional: PLY or PCD, up to 2 GB; goes on where it was cut." })),
+  } }, h("h2", {}, "New scan"), h("div", { class: "fields" }, field("Name of the new scan", name), field("Device", device, { hint: "Frames of this device only may join it." }), field("Priority", priority), field("File", file, { hint: "Optional: a point cloud (PLY or PCD, up to 2 GB) or RoomPlan's JSON; goes on where it was cut." })),
   h("div", { class: "row" }, button, progress));
 }
