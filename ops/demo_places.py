@@ -61,7 +61,7 @@ async def furnish(connection: Connection, kitchen: Kitchen) -> None:
         for position, device_id in enumerate(kitchen.device_ids):
             await _settle(connection, kitchen, position, device_id)
             name = _unit(position, kitchen.site_id).name
-            await record_rules(connection, Stand(kitchen.unit_id(position), name, device_id))
+            await record_rules(connection, Stand(name, device_id))
 
 
 def _unit(position: int, site_id: str) -> Unit:

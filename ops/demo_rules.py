@@ -1,7 +1,7 @@
-"""Rules of a demo kitchen, so that a newcomer sees alerts: two for each of the simulator's devices.
+"""Rules of a demo kitchen, so that a newcomer sees alerts: two for each device that stands in it.
 
-Each is about one sensor of the simulator, so they judge nothing that people publish in the demo tenants. Recorded once, under
-ids that follow from the tenant's; a rule that somebody changes or deletes stays so.
+Each is about one sensor, so they judge nothing else that people publish in the demo tenants. Recorded once, under ids that
+follow from the device's; a rule that somebody changes or deletes stays so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ _RULES: Final[Mapping[str, tuple[str, str, Mapping[str, Any]]]] = {
 }
 _RECORD: Final = """
 SELECT weir.record_rule(%(rule_id)s, 1, now() - %(since)s, %(document)s, 'system')
-WHERE NOT EXISTS (SELECT FROM weir.rule WHERE rule_id = %(rule_id)s)
+WHERE NOT EXISTS (
+    SELECT FROM weir.rule_version v WHERE v.version = 1 AND v.recorded_by = 'system'
+    AND v.document -> 'applies_to' ->> 'sensor_id' = %(sensor_id)s)
 """
 
 
@@ -35,7 +37,6 @@ WHERE NOT EXISTS (SELECT FROM weir.rule WHERE rule_id = %(rule_id)s)
 class Stand:
     """A device and the unit that it stands in."""
 
-    unit_id: str
     unit_name: str
     device_id: str
 
@@ -59,5 +60,6 @@ async def record_rules(connection: Connection, stand: Stand) -> None:
             "severity": severity,
             "condition": condition,
         }
-        rule_id = f"rul_{stand.unit_id.removeprefix('uni_')}_{name}"
-        await connection.execute(_RECORD, {"rule_id": rule_id, "since": _SINCE, "document": Jsonb(document)})
+        rule_id = f"rul_{stand.device_id.removeprefix('dev_')}_{name}"
+        values = {"rule_id": rule_id, "since": _SINCE, "document": Jsonb(document), "sensor_id": sensor_id}
+        await connection.execute(_RECORD, values)

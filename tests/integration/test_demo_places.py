@@ -125,3 +125,15 @@ def test_each_device_has_rules_about_its_own_sensors_and_a_deleted_one_stays_del
             "Freezer: too warm",
             "Walk-in fridge: too warm",
         ]
+
+
+def test_two_devices_in_one_unit_have_rules_each(database: Database) -> None:
+    tenant = new_tenant(database, devices=2)
+    start(database, tenant, 1)
+    # As the simulator does, with devices of its own.
+    start(database, Tenant(tenant.tenant_id, tenant.api_key, tenant.devices[1:]), 1)
+
+    assert sorted(database.query(RULES, tenant.tenant_id)) == [
+        *[("Walk-in fridge: battery low", "battery", True)] * 2,
+        *[("Walk-in fridge: too warm", "air", True)] * 2,
+    ]
