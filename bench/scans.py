@@ -1,91 +1,101 @@
 """`weir bench scans`: how well rooms are measured, over synthetic ones whose truth is known.
 
-Every shape of the generator, several seeds, with and without faults of the recording. The lines give shares, worst cases
-and coverage of the error bars; seconds are of this machine and mean something only beside each other.
+Every shape of the generator, several seeds, with and without faults of the recording, ceilings that slope or step, mirrors.
+The lines give shares, worst cases and coverage of the error bars; seconds are of this machine and mean something only beside
+each other.
 """
 
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from bench.scan_scores import Tally, compare, summary
 from ops.simulator.rooms.camera import DepthFrame, Imperfection, walk
+from ops.simulator.rooms.ceilings import CeilingKind
 from ops.simulator.rooms.shapes import Room, Shape, make_room
 from processors.scans.fusion import Intrinsics, backproject
 from processors.scans.motion import consistent_walk
 from processors.scans.pipeline import ScanMap, measure_scan
-from processors.scans.result import FoundOpening, ScanResult, Verdict
+from processors.scans.result import ScanResult
 from processors.scans.voxels import VoxelMap
 from schemas.scan_frames import DepthFrame as WireFrame
 
-_FAULTS = {
-    "none": Imperfection(),
-    "drift_2_cm": Imperfection(drift_m=0.02),
-    "wrong_poses_5_percent": Imperfection(wrong_poses=0.05),
-    "noise_twofold": Imperfection(noise=2.0),
-    "drift_5_cm": Imperfection(drift_m=0.05),
-    "wrong_poses_20_percent": Imperfection(wrong_poses=0.2),
+
+class Case(NamedTuple):
+    """How a recording differs from a perfect one, and a room from a plain one."""
+
+    fault: Imperfection = Imperfection()
+    ceiling: CeilingKind = CeilingKind.LEVEL
+    mirrors: int = 0
+
+    def room(self, shape: Shape, seed: int) -> Room:
+        """A room of this kind."""
+        return make_room(shape, seed, ceiling=self.ceiling, mirrors=self.mirrors)
+
+
+CASES = {
+    "none": Case(),
+    "drift_2_cm": Case(Imperfection(drift_m=0.02)),
+    "wrong_poses_5_percent": Case(Imperfection(wrong_poses=0.05)),
+    "noise_twofold": Case(Imperfection(noise=2.0)),
+    "drift_5_cm": Case(Imperfection(drift_m=0.05)),
+    "wrong_poses_20_percent": Case(Imperfection(wrong_poses=0.2)),
+    "pitched_ceiling": Case(ceiling=CeilingKind.PITCHED),
+    "gable_ceiling": Case(ceiling=CeilingKind.GABLE),
+    "stepped_ceiling": Case(ceiling=CeilingKind.STEPPED),
+    "mirror": Case(mirrors=1),
 }
-_LENGTHS = ("length", "width", "height")
-# Where an opening is found: its middle lies so near to the true one.
-_SAME_OPENING_M = 0.35
 
 
-@dataclass(slots=True)
-class _Tally:
-    errors_m: list[float] = field(default_factory=list)
-    area_errors: list[float] = field(default_factory=list)
-    covered: list[bool] = field(default_factory=list)
-    verdicts: list[Verdict] = field(default_factory=list)
-    silent_errors: int = 0
-    true_openings: int = 0
-    found_openings: int = 0
-    width_errors_m: list[float] = field(default_factory=list)
-    measure_s: float = 0.0
-
-
-def run(rooms_a_shape: int, shrink: int = 1) -> Iterator[dict[str, object]]:
-    """One line a kind of fault, and one of all.
+def run(rooms_a_shape: int, shrink: int = 1, processes: int | None = None) -> Iterator[dict[str, object]]:
+    """One line a case, and one of all.
 
     Args:
-        rooms_a_shape: rooms of each shape and kind of fault.
+        rooms_a_shape: rooms of each shape and case.
         shrink: divides the camera's pixels in both directions.
+        processes: that measure side by side; one a processor if None.
     """
-    everything = _Tally()
-    for name, fault in _FAULTS.items():
-        tally = _Tally()
-        for shape in Shape:
-            for seed in range(rooms_a_shape):
-                _measure_one(tally, make_room(shape, seed), seed, fault, shrink)
-        yield {"bench": "scans", "fault": name, **_summary(tally)}
-        _add(everything, tally)
-    if everything.verdicts:
-        yield {"bench": "scans", "fault": "all", **_summary(everything)}
+    everything = Tally()
+    rooms = list(itertools.product(Shape, range(rooms_a_shape)))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes or os.cpu_count() or 1, mp_context=context) as pool:
+        waiting = {name: [pool.submit(tally_of, name, shape, seed, shrink) for shape, seed in rooms] for name in CASES}
+        for name, futures in waiting.items():
+            tally = Tally()
+            for future in futures:
+                tally.add(future.result())
+            everything.add(tally)
+            yield {"bench": "scans", "case": name, **summary(tally)}
+    yield {"bench": "scans", "case": "all", **summary(everything)}
 
 
-def _add(everything: _Tally, tally: _Tally) -> None:
-    for one in fields(_Tally):
-        setattr(everything, one.name, getattr(everything, one.name) + getattr(tally, one.name))
+def tally_of(case: str, shape: Shape, seed: int, shrink: int = 1) -> Tally:
+    """Of one room."""
+    room = CASES[case].room(shape, seed)
+    tally = Tally()
+    result, tally.measure_s = scan(room, seed, CASES[case].fault, shrink)
+    compare(tally, result, room, truth_of(room))
+    return tally
 
 
-def _measure_one(tally: _Tally, room: Room, seed: int, fault: Imperfection, shrink: int) -> None:
+def scan(room: Room, seed: int, fault: Imperfection | None = None, shrink: int = 1) -> tuple[ScanResult, float]:
+    """A recording's result, and the processor's seconds from frames to it."""
     frames = [wire_frame(seq, seen) for seq, seen in enumerate(walk(room, seed, imperfection=fault, shrink=shrink))]
     started = time.process_time()
     scan_map = ScanMap()
     for frame in frames:
         scan_map.add(frame.seq, frame)
-    result = measure_scan(scan_map, frames.__getitem__)
-    tally.measure_s += time.process_time() - started
-    tally.verdicts.append(result.verdict)
-    if result.verdict is not Verdict.INCOMPLETE:
-        _compare(tally, result, truth_of(room))
-        _compare_openings(tally, result, room)
+    return measure_scan(scan_map, frames.__getitem__), time.process_time() - started
 
 
 def wire_frame(seq: int, seen: DepthFrame) -> WireFrame:
@@ -132,7 +142,7 @@ def truth_of(room: Room) -> dict[str, float]:
         "width": width,
         "height": room.height,
         "area": room.area,
-        "volume": room.area * room.height,
+        "volume": room.volume,
         "perimeter": room.perimeter,
     }
 
@@ -141,66 +151,3 @@ def _sides(corners: NDArray[np.float64]) -> tuple[float, float]:
     box = shapely.get_coordinates(shapely.minimum_rotated_rectangle(shapely.Polygon(corners)))
     one, other = (float(np.linalg.norm(box[n + 1] - box[n])) for n in (0, 1))
     return max(one, other), min(one, other)
-
-
-def _compare(tally: _Tally, result: ScanResult, truth: dict[str, float]) -> None:
-    for name, true in truth.items():
-        value, sigma = getattr(result.room_dimensions, name), getattr(result.uncertainty, name)
-        if value is None or sigma is None:
-            continue
-        error = abs(value - true)
-        tally.covered.append(error <= 1.96 * sigma)
-        if name in _LENGTHS:
-            tally.errors_m.append(error)
-            tally.silent_errors += error > 0.05  # whatever its error bar: so wrong a number must not be given
-        if name == "area":
-            tally.area_errors.append(error / true)
-
-
-def _compare_openings(tally: _Tally, result: ScanResult, room: Room) -> None:
-    turn, shift = np.array(result.placement.rotation), np.array(result.placement.translation)
-    found = {number: _middle(result, one) for number, one in enumerate(result.openings)}
-    tally.true_openings += len(room.openings)
-    tally.found_openings += len(found)
-    for opening in room.openings:
-        first, last = room.wall(opening.wall)
-        along = (last - first) / np.linalg.norm(last - first)
-        true = (turn @ np.array([*(first + along * (opening.offset + opening.width / 2)), 0.0]) + shift)[:2]
-        near = [number for number, middle in found.items() if np.linalg.norm(middle - true) < _SAME_OPENING_M]
-        if near:
-            tally.width_errors_m.append(abs(result.openings[near[0]].width - opening.width))
-            found.pop(near[0])
-
-
-def _middle(result: ScanResult, opening: FoundOpening) -> NDArray[np.float64]:
-    wall = result.walls[opening.wall]
-    along = (np.array(wall.end) - np.array(wall.start)) / wall.length
-    middle: NDArray[np.float64] = np.array(wall.start) + along * (opening.offset + opening.width / 2)
-    return middle
-
-
-def _summary(tally: _Tally) -> dict[str, object]:
-    count, matched = len(tally.verdicts), len(tally.width_errors_m)
-    summary: dict[str, object] = {
-        "rooms": count,
-        "incomplete": tally.verdicts.count(Verdict.INCOMPLETE),
-        "estimates": tally.verdicts.count(Verdict.ESTIMATE),
-        "cpu_s_a_scan": round(tally.measure_s / count, 2),
-    }
-    if not tally.errors_m:
-        return summary
-    errors = np.array(tally.errors_m)
-    summary |= {
-        "within_1_cm": round(float((errors <= 0.01).mean()), 3),
-        "within_2_cm": round(float((errors <= 0.02).mean()), 3),
-        "worst_cm": round(float(errors.max()) * 100, 2),
-        "area_error_median_percent": round(float(np.median(tally.area_errors)) * 100, 3),
-        "area_error_worst_percent": round(float(np.max(tally.area_errors)) * 100, 2),
-        "interval_coverage": round(float(np.mean(tally.covered)), 3),
-        "silent_errors_above_5_cm": tally.silent_errors,
-        "opening_recall": round(matched / max(tally.true_openings, 1), 3),
-        "opening_precision": round(matched / max(tally.found_openings, 1), 3),
-    }
-    if matched:
-        summary["opening_width_error_median_cm"] = round(float(np.median(tally.width_errors_m)) * 100, 1)
-    return summary

@@ -62,7 +62,7 @@ def register(app: typer.Typer) -> None:
 
     @bench.command()
     def scans(
-        rooms: Annotated[int, typer.Option(min=0, help="Rooms of each shape and kind of fault; 0: speed only.")] = 4,
+        rooms: Annotated[int, typer.Option(min=0, help="Rooms of each shape and case; 0: speed only.")] = 2,
         at_once: Annotated[int, typer.Option(help="Instead: so many scans at once, and how soon they are seen.")] = 0,
         seconds: Annotated[int, typer.Option(help="How long those last.")] = 30,
         frames: Annotated[float, typer.Option(help="Frames a second of each of those.")] = 0.5,

@@ -23,6 +23,8 @@ _LEAST_EXPLAINED: Final = 0.6
 _ON_PLANE_M: Final = 0.08
 _LEAST_ON_PLANE: Final = 12
 _LEAST_FRAMES: Final = 4
+# So far planes seem to wander between frames whose poses are exact: what stands before them is taken for them here and there.
+_STEADY_M: Final = 0.004
 
 
 def astray(
@@ -77,4 +79,4 @@ def wander(samples: Sequence[NDArray[np.float64]], normal: NDArray[np.float64], 
             noise.append(float(near.var()) / len(near))
     if len(means) < _LEAST_FRAMES:
         return 0.0
-    return math.sqrt(max(float(np.var(means)) - float(np.mean(noise)), 0.0))
+    return math.sqrt(max(float(np.var(means)) - float(np.mean(noise)) - _STEADY_M**2, 0.0))

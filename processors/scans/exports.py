@@ -87,6 +87,11 @@ def _csv(result: ScanResult) -> bytes:
     for name in DIMENSIONS:
         value, sigma = getattr(result.room_dimensions, name), getattr(result.uncertainty, name)
         write(("room", "", name, _digits(value), _UNITS.get(name, "m"), _digits(sigma)))
+    for name in ("lowest", "highest", "mean"):
+        write(("ceiling", "", name, _digits(getattr(result.ceiling, name)), "m", ""))
+    for number, part in enumerate(result.ceiling.parts):
+        for name, unit in (("lowest", "m"), ("highest", "m"), ("slope", ""), ("area", "m2")):
+            write(("ceiling", number, name, _digits(getattr(part, name)), unit, ""))
     for number, wall in enumerate(result.walls):
         write(("wall", number, "length", _digits(wall.length), "m", _digits(wall.uncertainty)))
     for number, opening in enumerate(result.openings):
@@ -96,6 +101,7 @@ def _csv(result: ScanResult) -> bytes:
     for number, one in enumerate(result.objects):
         for name, size in zip(("length", "width", "height"), one.size, strict=True):
             write((one.label or "object", number, name, _digits(size), "m", ""))
+    write(("ceiling", "", "kind", result.ceiling.kind, "", ""))
     write(("room", "", "verdict", result.verdict.value, "", ""))
     return text.getvalue().encode()
 

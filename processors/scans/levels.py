@@ -47,6 +47,24 @@ def refine_up(up: NDArray[np.float64], normal: NDArray[np.float64], weight: NDAr
     return up
 
 
+def floor_up(
+    points: NDArray[np.float64], up: NDArray[np.float64], normal: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The floor's own normal: of what lies in the lower half, as a ceiling may slope; points, normals (n, 3)."""
+    heights = points @ up
+    low = heights < np.quantile(heights, [0.01, 0.99]).mean()
+    up = refine_up(up, normal[low], weight[low])
+    turned = points[low] @ level_rotation(up).T
+    flat = np.abs(normal[low] @ up)
+    floor, _ = find_levels(turned[:, 2], flat, weight[low])
+    if floor is None:
+        return up
+    near = (np.abs(turned[:, 2] - floor.z) < _AROUND_M) & (flat > 0.9)  # noqa: PLR2004 - as for levels
+    tilted = np.array([*-_slope(turned[near]), 1.0])
+    found: NDArray[np.float64] = level_rotation(up).T @ (tilted / np.linalg.norm(tilted))
+    return found
+
+
 def level_rotation(up: NDArray[np.float64]) -> NDArray[np.float64]:
     """The smallest rotation that takes `up` to +z."""
     axis = np.cross(up, [0.0, 0.0, 1.0])

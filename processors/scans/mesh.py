@@ -31,6 +31,8 @@ _TRUNCATION_VOXELS: Final = 4.0
 # Seen by so many frames at least: what one frame alone saw is mostly flying pixels.
 _MIN_WEIGHT: Final = 3.0
 _MAX_FRAMES: Final = 400
+# Corners of the document are whole millimetres.
+_ON_EDGE_M: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ def shell(result: ScanResult) -> Mesh:
     corners, height = np.array(result.floor_polygon), result.room_dimensions.height
     if not len(corners) or height is None:
         return _nothing()
+    if result.ceiling.parts:
+        return _under_parts(corners, [np.array(part.corners) for part in result.ceiling.parts])
     count = len(corners)
     vertices = np.concatenate([np.column_stack([corners, np.full(count, z)]) for z in (0.0, height)])
     floor = _triangulated(corners)
@@ -88,6 +92,48 @@ def shell(result: ScanResult) -> Mesh:
     walls = [np.column_stack([here, here + count, there]), np.column_stack([there, here + count, there + count])]
     triangles = np.concatenate([floor, floor[:, ::-1] + count, *walls])
     return Mesh(vertices.astype(np.float32), triangles.astype(np.int32))
+
+
+def _under_parts(corners: NDArray[np.float64], parts: Sequence[NDArray[np.float64]]) -> Mesh:
+    """Each part of the ceiling, and what stands below its edges: walls down to the floor, risers down to the next part."""
+    vertices, triangles = [np.column_stack([corners, np.zeros(len(corners))])], [_triangulated(corners)]
+    plan, count = shapely.Polygon(corners), len(corners)
+    for number, part in enumerate(parts):
+        others = [other for place, other in enumerate(parts) if place != number]
+        vertices.append(part)
+        triangles.append(_triangulated(part[:, :2])[:, ::-1] + count)
+        count += len(part)
+        for first, last in zip(part, np.roll(part, -1, axis=0), strict=True):
+            foot = _foot(first, last, plan, others)
+            if foot is not None:
+                vertices.append(np.array([foot[0], foot[1], last, first]))
+                triangles.append(np.array([[0, 3, 1], [1, 3, 2]]) + count)
+                count += 4
+    return Mesh(np.concatenate(vertices).astype(np.float32), np.concatenate(triangles).astype(np.int32))
+
+
+def _foot(
+    first: NDArray[np.float64],
+    last: NDArray[np.float64],
+    plan: shapely.Polygon,
+    others: Sequence[NDArray[np.float64]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Where the upright face below an edge of the ceiling ends; None if there is none."""
+    middle = shapely.Point((first[:2] + last[:2]) / 2)
+    if plan.exterior.distance(middle) < _ON_EDGE_M:
+        return np.array([*first[:2], 0.0]), np.array([*last[:2], 0.0])
+    for other in others:
+        if shapely.Polygon(other[:, :2]).distance(middle) < _ON_EDGE_M:
+            low = [_height_over(other, end[:2]) for end in (first, last)]
+            if sum(low) < first[2] + last[2] - _ON_EDGE_M:
+                return np.array([*first[:2], low[0]]), np.array([*last[:2], low[1]])
+    return None
+
+
+def _height_over(part: NDArray[np.float64], place: NDArray[np.float64]) -> float:
+    """Of the plane through a part's corners."""
+    terms = np.column_stack([part[:, :2], np.ones(len(part))])
+    return float(np.array([*place, 1.0]) @ np.linalg.lstsq(terms, part[:, 2], rcond=None)[0])
 
 
 def _triangulated(corners: NDArray[np.float64]) -> NDArray[np.int64]:

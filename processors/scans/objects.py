@@ -31,7 +31,7 @@ class ObjectBox:
 
 
 def find_objects(
-    points: NDArray[np.float64], walls: tuple[Edge, ...], floor_z: float, ceiling_z: float
+    points: NDArray[np.float64], walls: tuple[Edge, ...], floor_z: float, ceiling_z: NDArray[np.float64] | float
 ) -> list[ObjectBox]:
     """Boxes around what is neither wall nor floor nor ceiling, largest first.
 
@@ -39,7 +39,7 @@ def find_objects(
         points: shape (n, 3), levelled voxel centres.
         walls: of the plan.
         floor_z: height of the floor.
-        ceiling_z: height of the ceiling.
+        ceiling_z: height of the ceiling, over all or over each of the points, shape (n,).
     """
     inside = shapely.contains_xy(shapely.Polygon([wall.first for wall in walls]), points[:, 0], points[:, 1])
     free = inside & (points[:, 2] > floor_z + _OFF_FLOOR_M) & (points[:, 2] < ceiling_z - _OFF_CEILING_M)

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from processors.scans import mistakes
 from processors.scans.agreement import astray
 from processors.scans.measure import DEPTH_CAMERA, SCANNER, RoomMeasurement, Sensor, clean, measure_room
+from processors.scans.mirrors import Folding, rays_of
 from processors.scans.motion import consistent_walk
 from processors.scans.objects import find_objects
 from processors.scans.openings import Opening, OpeningSearch
 from processors.scans.poses import rotation
 from processors.scans.report import document
-from processors.scans.result import ScanResult
+from processors.scans.result import Mistake, ScanResult
 from processors.scans.scan_map import (
     FrameNote,
     FrameReader,
@@ -60,7 +61,7 @@ def measure_scan(scan_map: ScanMap, read: FrameReader, *, ended: bool = True) ->
         nothing = RoomMeasurement(missing_parts=("everything",))
         return document(nothing, rejected=rejected, accepted=len(notes), warnings=found)
     result = _measured(kind, scan_map.map_of(kind), notes, read, rejected, ended=ended)
-    return msgspec.structs.replace(result, warnings=tuple(found))
+    return msgspec.structs.replace(result, warnings=(*found, *result.warnings))
 
 
 def _walk(notes: list[FrameNote]) -> tuple[list[FrameNote], list[FrameNote]]:
@@ -103,15 +104,33 @@ def _measured(
         room = _room(voxels, kept, sensor)
     rejected |= dict.fromkeys((note.seq for note in jumped), Refusal.POSE_JUMP.value)
     rejected |= dict.fromkeys((note.seq for note in strays), Refusal.DISAGREES.value)
-    openings: list[Opening] = []
-    if room.walls and kept:
+    openings, mirrors, objects = [], bool(room.mirrors), []
+    if room.walls:
+        points = clean(voxels, sensor).center @ room.turn.T
+        objects = find_objects(points, room.walls, room.floor_z, room.ceiling_at(points[:, :2]))
         chosen = kept if ended else kept[:: max(1, len(kept) // _PREVIEW_FRAMES)]
-        openings = _openings(room, chosen, read)
-    points = clean(voxels, sensor).center @ room.turn.T
-    objects = find_objects(points, room.walls, room.floor_z, room.top_z) if room.walls else []
+        found = _openings(room, chosen, read)
+        if found and not sensor.is_sparse:
+            folding = _folding(room, points, kept)
+            openings = [one for one in found if not folding.is_mirror(one)]
+        else:
+            openings = found
+        mirrors |= len(openings) < len(found)
     return document(
-        room, rejected=rejected, accepted=len(kept), points=int(voxels.count.sum()), openings=openings, objects=objects
+        room,
+        rejected=rejected,
+        accepted=len(kept),
+        points=int(voxels.count.sum()),
+        openings=openings,
+        objects=objects,
+        warnings=[Mistake.MIRROR] if mirrors else [],
     )
+
+
+def _folding(room: RoomMeasurement, points: NDArray[np.float64], notes: list[FrameNote]) -> Folding:
+    cameras = np.array([note.pose[:3] for note in notes]).reshape(-1, 3) @ room.turn.T
+    rays = rays_of(cameras, [note.sampled() @ room.turn.T for note in notes])
+    return Folding(room.walls, points, room.floor_z, room.ceiling_at(points[:, :2]), rays)
 
 
 def _room(voxels: Voxels, notes: list[FrameNote], sensor: Sensor) -> RoomMeasurement:

@@ -59,6 +59,11 @@ def _heading(pdf: FPDF, result: ScanResult, title: str) -> None:
         f"Verdict: {result.verdict.value}. Confidence {result.confidence:.0%}, walls seen {result.completeness:.0%}, "
         f"{result.frames.accepted} frames measured from, {len(result.frames.rejected)} left out."
     ]
+    if result.ceiling.parts:
+        low, high, mean = result.ceiling.lowest, result.ceiling.highest, result.ceiling.mean
+        lines.append(
+            f"Ceiling: {result.ceiling.kind}, from {low} m to {high} m, {mean} m in the mean; the height is the highest."
+        )
     if result.missing_parts:
         lines.append("Scan again: " + ", ".join(result.missing_parts) + ".")
     if result.warnings:
@@ -86,6 +91,14 @@ def _tables(pdf: FPDF, result: ScanResult) -> None:
         for one in result.openings
     ]
     head = ("opening", "wall", "from its start", "width", "height", "sill")
+    if result.ceiling.parts:
+        parts = [
+            (str(n), f"{one.lowest} m", f"{one.highest} m", str(one.slope), f"{one.area} m²")
+            for n, one in enumerate(result.ceiling.parts, 1)
+        ]
+        _titled(
+            pdf, "Ceiling", [("part", "lowest", "highest", "rise a metre", "area below"), *parts], (25, 35, 35, 35, 35)
+        )
     _titled(pdf, "Openings", [head, *openings], (30, 20, 35, 30, 30, 30))
     objects = [(one.label or "object", *(f"{number} m" for number in one.size)) for one in result.objects]
     _titled(pdf, "Objects", [("object", "length", "width", "height"), *objects], (45, 35, 35, 35))

@@ -9,12 +9,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.scans.measure import RoomMeasurement, wall_sigma
+from processors.scans.ceiling_parts import CeilingPart as ShapedPart
+from processors.scans.extents import wall_sigma
+from processors.scans.measure import RoomMeasurement
 from processors.scans.objects import ObjectBox
 from processors.scans.openings import Opening
 from processors.scans.result import (
     DIMENSIONS,
     Ceiling,
+    CeilingPart,
     FoundObject,
     FoundOpening,
     FoundWall,
@@ -69,15 +72,37 @@ def document(
             sorted((_opening(one, first, len(walls)) for one in openings), key=lambda o: (o.wall, o.offset))
         ),
         objects=tuple(_object(placement, room, box) for box in objects),
-        ceiling=Ceiling(kind=_ceiling(room)),
+        ceiling=_ceiling(placement, room),
         placement=placement,
     )
 
 
-def _ceiling(room: RoomMeasurement) -> str:
+def _ceiling(placement: Placement, room: RoomMeasurement) -> Ceiling:
+    height, shaped = rounded(room.height.value), room.shaped
     if not room.has_ceiling:
-        return "unseen"
-    return "uneven" if room.height.value is None else "level"
+        return Ceiling()
+    if height is None:
+        return Ceiling(kind="uneven")
+    if shaped is None:
+        return Ceiling(kind="level", lowest=height, highest=height, mean=height)
+    return Ceiling(
+        kind="sloped" if shaped.is_sloped else "stepped",
+        lowest=_exact(shaped.lowest - room.floor_z),
+        highest=height,
+        mean=_exact((room.volume.value or 0.0) / (room.area.value or 1.0)),
+        parts=tuple(_ceiling_part(placement, room, part) for part in shaped.parts),
+    )
+
+
+def _ceiling_part(placement: Placement, room: RoomMeasurement, part: ShapedPart) -> CeilingPart:
+    corners = [_from_level(placement, room, corner) for corner in part.corners]
+    return CeilingPart(
+        corners=tuple((_exact(x), _exact(y), _exact(z)) for x, y, z in corners),
+        lowest=_exact(min(corner[2] for corner in corners)),
+        highest=_exact(max(corner[2] for corner in corners)),
+        slope=_exact(part.plane.slope),
+        area=_exact(part.shape.area),
+    )
 
 
 def _placement(room: RoomMeasurement) -> tuple[Placement, int]:

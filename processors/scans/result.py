@@ -24,13 +24,14 @@ class Verdict(StrEnum):
 
 
 class Mistake(StrEnum):
-    """What went wrong although there is a result: a likely mistake of the sender, or a step that failed."""
+    """What went wrong although there is a result: a likely mistake of the sender or of light, or a step that failed."""
 
     MILLIMETRES_AS_METRES = "millimetres_sent_as_metres"
     METRES_AS_MILLIMETRES = "metres_sent_as_millimetres"
     INVERSE_POSE = "inverse_pose"
     Y_UP_WORLD = "y_up_world"
     COLOUR_INTRINSICS = "colour_intrinsics_on_depth"
+    MIRROR = "mirror"
     ROOMPLAN_DISAGREES = "roomplan_disagrees"
     RECOGNIZER_FAILED = "recognizer_failed"
     MESH_FAILED = "mesh_failed"
@@ -96,10 +97,28 @@ class FoundObject(msgspec.Struct, frozen=True, kw_only=True, rename={"label": "c
     source: str = "measured"
 
 
+class CeilingPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A plane of the ceiling: corners counter-clockwise, heights above the floor, rise in metres a metre, m² of floor below."""
+
+    corners: tuple[tuple[float, float, float], ...]
+    lowest: float
+    highest: float
+    slope: float
+    area: float
+
+
 class Ceiling(msgspec.Struct, frozen=True, kw_only=True):
-    """The ceiling: `level`, `uneven` (it slopes or steps, so that there is no one height), or `unseen`."""
+    """The ceiling, as heights above the floor.
+
+    `kind`: `level`; `sloped` or `stepped` (`room_dimensions.height` is then the highest, `volume` lies under all parts);
+    `uneven` (not level, and not seen well enough to say how it runs); `unseen`. `mean` is volume by area.
+    """
 
     kind: str = "unseen"
+    lowest: float | None = None
+    highest: float | None = None
+    mean: float | None = None
+    parts: tuple[CeilingPart, ...] = ()
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):

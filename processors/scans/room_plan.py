@@ -17,7 +17,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from processors.scans.measure import Quantity, RoomMeasurement
+from processors.scans.extents import Quantity
+from processors.scans.measure import RoomMeasurement
 from processors.scans.objects import ObjectBox
 from processors.scans.openings import Opening, OpeningKind
 from processors.scans.plan import Edge

@@ -21,9 +21,9 @@ _SAME_M: Final = 0.08
 _MIN_VOXELS: Final = 8
 # Variance along the line of a piece of about 0.8 m (length squared over 12).
 _LONG_VARIANCE: Final = 0.055
-# How much of the two shows in a wall's place; calibrated on 80 synthetic scans with drift, so that 1.96 sigma hold 95 %.
-_FIT_SHARE: Final = 0.7
-_WANDER_SHARE: Final = 0.2
+# How much of the two shows in a wall's place; calibrated on 70 synthetic scans, so that 1.96 sigma hold 95 % under drift.
+_FIT_SHARE: Final = 0.6
+_WANDER_SHARE: Final = 0.17
 _PARALLEL: Final = math.cos(math.radians(5))
 COLUMN_M: Final = 0.05
 # In columns: half a metre.
@@ -47,6 +47,7 @@ class WallLine:
         spread: standard deviation of the voxels around the line, in metres.
         columns: sorted numbers of the 5 cm columns along the line that hold voxels.
         wander: how far the line moves between visits, in metres.
+        turn_sigma: standard deviation of its direction, in radians, if it is of its own.
     """
 
     normal: NDArray[np.float64]
@@ -54,12 +55,24 @@ class WallLine:
     spread: float
     columns: NDArray[np.int64]
     wander: float = 0.0
+    turn_sigma: float = 0.0
 
     @property
     def sigma(self) -> float:
         """Standard deviation of rho: each column is a look of its own, and so are some of the visits."""
         fit = self.spread / math.sqrt(max(len(self.columns), 1))
         return math.hypot(_FIT_SHARE * fit, _WANDER_SHARE * self.wander)
+
+    @property
+    def middle(self) -> NDArray[np.float64]:
+        """Of what was seen of it: there it is surest."""
+        along = (float(self.columns.mean()) + 0.5) * COLUMN_M if len(self.columns) else 0.0
+        place: NDArray[np.float64] = self.rho * self.normal + along * self.along
+        return place
+
+    def sigma_at(self, place: NDArray[np.float64]) -> float:
+        """Standard deviation of where it passes a place on it: the farther from its middle, the less sure."""
+        return math.hypot(self.sigma, self.turn_sigma * float((place - self.middle) @ self.along))
 
     @property
     def is_long(self) -> bool:

@@ -1,18 +1,23 @@
-"""What a ray hits in a room: walls with holes, floor, ceiling, boxes of furniture, the corridor behind an open door."""
+"""What a ray hits in a room: walls with holes, floor, ceiling, boxes of furniture, the corridor behind an open door.
+
+Rays start inside. The first of walls, floor and ceiling that one meets ends it, unless furniture stands before that, there is a
+hole in the wall, or a mirror sends it back.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ops.simulator.rooms.shapes import Opening, OpeningKind, Room
+from ops.simulator.rooms.shapes import Mirror, Opening, OpeningKind, Room
 
 # What lies behind an open door: a corridor as deep as this, so that rays through it hit something.
 _CORRIDOR_DEPTH_M: Final = 1.6
 _NEAREST: Final = 1e-6
+# What is computed at a time stays in the processor's cache.
+_AT_ONCE: Final = 4096
 
 
 class Scene:
@@ -20,66 +25,98 @@ class Scene:
 
     def __init__(self, room: Room) -> None:
         self._room = room
+        self._first = room.corners
+        ways = np.roll(room.corners, -1, axis=0) - room.corners
+        self._length = np.linalg.norm(ways, axis=1)
+        self._along = ways / self._length[:, None]
+        self._out = np.stack([self._along[:, 1], -self._along[:, 0]], axis=1)
+        self._rho = (self._out * self._first).sum(axis=1)
+        self._start = (self._along * self._first).sum(axis=1)
 
     def distances(self, origin: NDArray[np.float64], directions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Distance along each ray in units of its direction's length; inf where nothing is hit.
 
         Args:
-            origin: shape (3,).
+            origin: shape (3,), inside of the room.
             directions: shape (n, 3).
         """
-        nearest = np.full(len(directions), np.inf)
+        parts = np.array_split(directions, max(1, len(directions) // _AT_ONCE))
         with np.errstate(divide="ignore", invalid="ignore"):
-            for hits in self._hits(origin, directions):
-                np.fmin(nearest, np.where(hits > _NEAREST, hits, np.inf), out=nearest)
-        return nearest
+            return np.concatenate([self._cast(origin, part, self._room.mirrors) for part in parts])
 
-    def _hits(self, origin: NDArray[np.float64], rays: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-        room = self._room
-        yield _flat(room, 0.0, origin, rays)
-        if room.has_ceiling:
-            yield _flat(room, room.height, origin, rays, room.slope)
-        for number in range(len(room.corners)):
-            yield _wall(room, number, origin, rays)
-        for box in room.furniture:
-            size = np.array([*np.array(box.size[:2]) / 2, box.size[2] / 2])
+    def _cast(
+        self, origin: NDArray[np.float64], rays: NDArray[np.float64], mirrors: tuple[Mirror, ...]
+    ) -> NDArray[np.float64]:
+        wall, number, x = self._walls(origin, rays)
+        found = np.fmin(wall, self._flats(origin, rays))
+        on_wall = wall <= found
+        for box in self._room.furniture:
+            half = np.array([*np.array(box.size[:2]) / 2, box.size[2] / 2])
             center = np.array([*box.center, box.bottom + box.size[2] / 2])
-            yield _slabs(center, size, box.yaw, origin, rays)[0]
-        for opening in room.openings:
-            if opening.kind is not OpeningKind.WINDOW:
-                yield _corridor(room, opening, origin, rays)
+            enter = _slabs(center, half, box.yaw, origin, rays)[0]
+            nearer = (enter > _NEAREST) & (enter < found)
+            found[nearer] = enter[nearer]
+            on_wall &= ~nearer
+        z = origin[..., 2] + wall * rays[:, 2]
+        if not self._room.has_ceiling:
+            at = np.atleast_2d(origin)[:, :2] + wall[:, None] * rays[:, :2]
+            found[on_wall & (z > self._room.ceiling.height_at(*at.T))] = np.inf
+        for hole in self._room.openings:
+            through = on_wall & _within(hole, number, x, z)
+            found[through] = self._behind(hole, _rows(origin, through), rays[through])
+        for mirror in mirrors:
+            back = on_wall & _within(mirror, number, x, z)
+            if back.any():
+                found[back] += self._reflected(mirror, _rows(origin, back), rays[back], wall[back])
+        return found
+
+    def _walls(
+        self, origin: NDArray[np.float64], rays: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.float64]]:
+        """Where each ray leaves the floor plan: distance, number of the wall, metres along that wall."""
+        flat, away = origin[..., :2].reshape(-1, 2).T, np.ascontiguousarray(rays[:, :2].T)
+        distance = (self._rho[:, None] - self._out @ flat) / (self._out @ away)
+        x = (self._along @ flat - self._start[:, None]) + distance * (self._along @ away)
+        meets = (distance > _NEAREST) & (x >= -_NEAREST) & (x <= self._length[:, None] + _NEAREST)
+        distance = np.where(meets, distance, np.inf)
+        number = distance.argmin(axis=0)
+        ray = np.arange(len(rays))
+        return distance[number, ray], number, x[number, ray]
+
+    def _flats(self, origin: NDArray[np.float64], rays: NDArray[np.float64]) -> NDArray[np.float64]:
+        floor = -origin[..., 2] / rays[:, 2]
+        nearest = np.where(floor > _NEAREST, floor, np.inf)
+        return np.fmin(nearest, self._room.ceiling.distances(origin, rays)) if self._room.has_ceiling else nearest
+
+    def _behind(self, hole: Opening, origin: NDArray[np.float64], rays: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Nothing comes back from a window; behind a door there is the far side of a box."""
+        if hole.kind is OpeningKind.WINDOW:
+            return np.full(len(rays), np.inf)
+        along, out = self._along[hole.wall], self._out[hole.wall]
+        middle = self._first[hole.wall] + along * (hole.offset + hole.width / 2) + out * _CORRIDOR_DEPTH_M / 2
+        half = np.array([hole.width / 2, _CORRIDOR_DEPTH_M / 2, hole.height / 2])
+        center = np.array([*middle, hole.sill + hole.height / 2])
+        return _slabs(center, half, float(np.arctan2(along[1], along[0])), origin, rays)[1]
+
+    def _reflected(
+        self, mirror: Mirror, origin: NDArray[np.float64], rays: NDArray[np.float64], distance: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """How far rays go on after the mirror; two mirrors do not see each other."""
+        out = np.array([*self._out[mirror.wall], 0.0])
+        turned = rays - 2 * (rays @ out)[:, None] * out
+        return self._cast(origin + distance[:, None] * rays, turned, ())
 
 
-def _flat(
-    room: Room, z: float, origin: NDArray[np.float64], rays: NDArray[np.float64], slope: float = 0.0
-) -> NDArray[np.float64]:
-    distance = (z - slope * origin[0] - origin[2]) / (rays[:, 2] + slope * rays[:, 0])
-    at = origin[:2] + distance[:, None] * rays[:, :2]
-    return np.where(_within(room.corners, at), distance, np.inf)
+def _rows(origin: NDArray[np.float64], rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return origin if origin.ndim == 1 else origin[rows]
 
 
-def _within(corners: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Even-odd rule; at: shape (n, 2)."""
-    inside = np.zeros(len(at), dtype=bool)
-    for first, last in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        crosses = (first[1] > at[:, 1]) != (last[1] > at[:, 1])
-        inside ^= crosses & (at[:, 0] < first[0] + (at[:, 1] - first[1]) / (last[1] - first[1]) * (last[0] - first[0]))
-    return inside
-
-
-def _wall(room: Room, number: int, origin: NDArray[np.float64], rays: NDArray[np.float64]) -> NDArray[np.float64]:
-    first, last = room.wall(number)
-    length = float(np.linalg.norm(last - first))
-    along = (last - first) / length
-    normal = np.array([along[1], -along[0]])
-    distance = (normal @ (first - origin[:2])) / (rays[:, :2] @ normal)
-    x = (origin[:2] - first) @ along + distance * (rays[:, :2] @ along)
-    z = origin[2] + distance * rays[:, 2]
-    solid = (x >= 0) & (x <= length) & (z >= 0) & (z <= room.height)
-    for hole in (opening for opening in room.openings if opening.wall == number):
-        through = (x > hole.offset) & (x < hole.offset + hole.width)
-        solid &= ~(through & (z > hole.sill) & (z < hole.sill + hole.height))
-    return np.where(solid, distance, np.inf)
+def _within(
+    hole: Opening | Mirror, number: NDArray[np.intp], x: NDArray[np.float64], z: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    across = (number == hole.wall) & (x > hole.offset) & (x < hole.offset + hole.width)
+    within: NDArray[np.bool_] = across & (z > hole.sill) & (z < hole.sill + hole.height)
+    return within
 
 
 def _slabs(
@@ -91,24 +128,8 @@ def _slabs(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Where rays enter and leave an upright box; inf where they miss it."""
     turn = np.array([[np.cos(yaw), np.sin(yaw), 0], [-np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
-    start, way = turn @ (origin - center), rays @ turn.T
-    one, other = (-half - start) / way, (half - start) / way
-    enter, leave = np.fmin(one, other).max(axis=1), np.fmax(one, other).min(axis=1)
+    start, way = turn @ (origin - center).reshape(-1, 3).T, turn @ rays.T
+    one, other = (-half[:, None] - start) / way, (half[:, None] - start) / way
+    enter, leave = np.fmin(one, other).max(axis=0), np.fmax(one, other).min(axis=0)
     meets = (enter <= leave) & (leave > 0)
     return np.where(meets, enter, np.inf), np.where(meets, leave, np.inf)
-
-
-def _corridor(
-    room: Room, opening: Opening, origin: NDArray[np.float64], rays: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The far side of the box behind a door, for rays that go through the door."""
-    first, last = room.wall(opening.wall)
-    along = (last - first) / np.linalg.norm(last - first)
-    outwards = np.array([along[1], -along[0]])
-    middle = first + along * (opening.offset + opening.width / 2) + outwards * _CORRIDOR_DEPTH_M / 2
-    half = np.array([opening.width / 2, _CORRIDOR_DEPTH_M / 2, opening.height / 2])
-    center = np.array([*middle, opening.sill + opening.height / 2])
-    enter, leave = _slabs(center, half, float(np.arctan2(along[1], along[0])), origin, rays)
-    distance = (outwards @ (first - origin[:2])) / (rays[:, :2] @ outwards)
-    # Entered through the door itself and not through a side.
-    return np.where(np.isfinite(enter) & (np.abs(enter - distance) < _NEAREST * 100), leave, np.inf)

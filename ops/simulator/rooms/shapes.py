@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ops.simulator.rooms.ceilings import Ceiling, CeilingKind, Plane, make_ceiling
+
 _MIN_WIDTH_M: Final = 0.6
 
 
@@ -53,6 +55,17 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
+class Mirror:
+    """A rectangle of a wall in which one sees the room again, placed as an opening is."""
+
+    wall: int
+    offset: float
+    width: float
+    height: float
+    sill: float
+
+
+@dataclass(frozen=True, slots=True)
 class Box:
     """A piece of furniture that stands on the floor (or on `bottom`)."""
 
@@ -68,7 +81,8 @@ class Room:
 
     Attributes:
         corners: shape (k, 2), counter-clockwise, without repeating the first.
-        slope: how much lower the ceiling gets per metre of x; `height` is above the origin.
+        height: of the highest point of the ceiling.
+        shaped: the ceiling, if it is not level.
     """
 
     shape: Shape
@@ -78,7 +92,18 @@ class Room:
     furniture: tuple[Box, ...] = ()
     has_ceiling: bool = True
     yaw: float = field(default=0.0)
-    slope: float = 0.0
+    shaped: Ceiling | None = None
+    mirrors: tuple[Mirror, ...] = ()
+
+    @property
+    def ceiling(self) -> Ceiling:
+        """Level or not."""
+        return self.shaped or Ceiling((Plane(0.0, 0.0, self.height),))
+
+    @property
+    def volume(self) -> float:
+        """Between floor and ceiling in m³, exactly."""
+        return self.ceiling.volume(self.corners)
 
     @property
     def area(self) -> float:
@@ -96,22 +121,36 @@ class Room:
         return self.corners[number], self.corners[(number + 1) % len(self.corners)]
 
 
-def make_room(shape: Shape, seed: int, *, furniture: int = 3, openings: int = 2, has_ceiling: bool = True) -> Room:
-    """A plausible room of that shape: sides 2.5 to 8 m, height 2.3 to 3.2 m, turned by any angle."""
+def make_room(
+    shape: Shape,
+    seed: int,
+    *,
+    furniture: int = 3,
+    openings: int = 2,
+    has_ceiling: bool = True,
+    ceiling: CeilingKind = CeilingKind.LEVEL,
+    mirrors: int = 0,
+) -> Room:
+    """A plausible room of that shape: sides 2.5 to 8 m, height 2.3 to 3.2 m (4.2 m under a slope), turned by any angle."""
     random = np.random.default_rng([seed, 1])
     corners = _CORNERS[shape](random)
     height = float(random.uniform(2.3, 3.2))
     yaw = float(random.uniform(0, 2 * math.pi))
     turn = np.array([[math.cos(yaw), -math.sin(yaw)], [math.sin(yaw), math.cos(yaw)]])
     corners = (corners - corners.mean(axis=0)) @ turn.T
+    shaped = make_ceiling(ceiling, corners, yaw, seed)
+    lowest, height = (height, height) if shaped is None else shaped.extremes(corners)
+    holes = _openings(random, corners, lowest, openings)
     return Room(
         shape,
         corners,
         height,
-        _openings(random, corners, height, openings),
+        holes,
         _furniture(random, corners, yaw, furniture),
         has_ceiling,
         yaw,
+        shaped,
+        _mirrors(corners, {hole.wall for hole in holes}, mirrors, seed),
     )
 
 
@@ -189,6 +228,19 @@ def _openings(
             continue
         offset = float(random.uniform(0.4, 0.4 + room - width))
         found.append(Opening(kind, int(wall), offset, width, min(top, height - 0.25) - sill, sill))
+    return tuple(found)
+
+
+def _mirrors(corners: NDArray[np.float64], taken: set[int], count: int, seed: int) -> tuple[Mirror, ...]:
+    """On the longest walls without an opening."""
+    random = np.random.default_rng([seed, 6])
+    lengths = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
+    free = [int(wall) for wall in np.argsort(-lengths, kind="stable") if int(wall) not in taken]
+    found = []
+    for wall in free[:count]:
+        width = min(float(random.uniform(0.8, 1.4)), float(lengths[wall]) - 0.8)
+        offset = float(random.uniform(0.4, float(lengths[wall]) - 0.4 - width))
+        found.append(Mirror(wall, offset, width, float(random.uniform(1.2, 1.6)), 0.4))
     return tuple(found)
 
 

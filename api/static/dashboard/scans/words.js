@@ -16,10 +16,11 @@ const VERDICTS = {
   estimate: ["warn", "info", "Estimate", "Parts of the room were seen poorly: take the numbers as an estimate, and mind what is said beside them."],
   incomplete: ["alert", "silent", "Incomplete", "Too little was seen for some of the numbers. Nothing was guessed: scan the parts that are listed, and they will be there."],
 };
-const PARTS = { everything: "The whole room: hardly anything could be used", floor: "The floor", ceiling: "The ceiling", walls: "The walls, most of all just under the ceiling", scale: "The scale" };
+const PARTS = { everything: "The whole room: hardly anything could be used", floor: "The floor", ceiling: "The ceiling", walls: "The walls, most of all just under the ceiling", scale: "The scale", rectangle: "Length and width: two unlike rectangles around this plan are equally small" };
 const WARNINGS = {
   millimetres_sent_as_metres: "Millimetres were sent as metres: the room would be as large as a town.",
   metres_sent_as_millimetres: "Metres were sent as millimetres: the room would fit into a matchbox.",
+  mirror: "A mirror shows the room again behind a wall; nothing of that is in the measurements.",
   inverse_pose: "Poses were sent the wrong way round: world to camera instead of camera to world.",
   y_up_world: "The world's y axis points up instead of z: convert it as the device library does.",
   colour_intrinsics_on_depth: "The intrinsics are those of the colour camera, not of the depth image.",

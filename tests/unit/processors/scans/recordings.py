@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import cache
 
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.scans import wire_frame
 from ops.simulator.rooms.camera import Imperfection, walk
 from ops.simulator.rooms.shapes import Room, Shape, make_room
 from processors.scans.pipeline import ScanMap, measure_scan
+from processors.scans.poses import quaternion, rotation
 from processors.scans.result import ScanResult
 from schemas.scan_frames import DepthFrame, ScanFrame
 
@@ -27,6 +32,20 @@ def record(
     """A quick scan of a room."""
     seen = walk(room, seed, frames=frames, imperfection=imperfection, shrink=2)
     return [wire_frame(number, one) for number, one in enumerate(seen)]
+
+
+def turned_world(frames: Iterable[DepthFrame], turn: NDArray[np.float64], scale: float = 1.0) -> list[DepthFrame]:
+    """The same frames in a turned and scaled world."""
+    return [
+        posed(frame, turn @ np.array(frame.pose[:3]) * scale, turn @ rotation(np.array(frame.pose[3:])))
+        for frame in frames
+    ]
+
+
+def posed(frame: DepthFrame, place: NDArray[np.float64], turn: NDArray[np.float64]) -> DepthFrame:
+    """The same image taken from elsewhere."""
+    x, y, z, qx, qy, qz, qw = (float(number) for number in (*place, *quaternion(turn)))
+    return msgspec.structs.replace(frame, pose=(x, y, z, qx, qy, qz, qw))
 
 
 def reader(frames: Iterable[ScanFrame]) -> Callable[[int], ScanFrame]:
