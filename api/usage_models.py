@@ -80,7 +80,7 @@ class QuotaState(Model):
     warning: str | None = Field(description="near: 80 percent and more; over: 100 and more")
     noticed_at: dict[str, str] = Field(description="when the warnings of 80 and 100 percent were given")
     grace_end: str | None = Field(
-        description="until when being over refuses nothing; null: it is not over, or has no grace"
+        None, description="until when being over refuses nothing; null: it is not over, or has no grace"
     )
 
 
