@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from accounts.billing import planning, pushes
 from accounts.billing.charges import Charger
 from accounts.billing.planning import plan_pushes
 from accounts.billing.port import Invoice
 from accounts.billing.subscriptions import take_invoice
+from core.postgres import Pool
 from ops.fake_stripe.faults import Trouble
 from schemas.usage import Meter
 from tests.integration.servers import Database
@@ -266,26 +268,36 @@ async def final_invoice(scene: Scene, tenant_id: str) -> None:
         await take_invoice(connection, Invoice("in_1", scene.customers[tenant_id], *span, is_final=True))
 
 
-def test_two_planners_at_once_note_an_adjustment_once(database: Database) -> None:
+def test_two_planners_at_once_note_an_adjustment_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "_MARKS_AT_ONCE", 1)
+
     async def act(scene: Scene) -> None:
         tenant_id = await scene.subscribe()
         await final_invoice(scene, tenant_id)
-        await scene.use(tenant_id, scene.hour(2), 5)
+        for ago, quantity in ((10, 1), (2, 5)):
+            await scene.use(tenant_id, scene.hour(ago), quantity)
+        gated = f"WHEN (NEW.bucket_start = '{scene.hour(2).isoformat()}') EXECUTE FUNCTION weir.wait_at_the_gate()"
         database.query(_WAIT)
-        trigger = "CREATE TRIGGER gate BEFORE INSERT ON weir.usage_adjustment FOR EACH ROW EXECUTE FUNCTION"
-        database.query(f"{trigger} weir.wait_at_the_gate()")
+        database.query(f"CREATE TRIGGER gate BEFORE INSERT ON weir.usage_adjustment FOR EACH ROW {gated}")
         now = datetime.fromtimestamp(scene.now_ms / 1000, UTC)
         async with scene.pool.connection() as gate:
             await gate.execute("SELECT pg_advisory_lock(%s)", (_GATE,))
             planners = [asyncio.create_task(plan_pushes(scene.pool, now))]
+            await waiting(database, 1)
+            await scene.use(
+                tenant_id, scene.hour(2), 3
+            )  # after the first look at that hour, before the one for its mark
+            for statement in ("SELECT pg_advisory_unlock(%s)", "SELECT pg_advisory_lock(%s)"):
+                await gate.execute(statement, (_GATE,))
             await waiting(database, 1)
             planners.append(asyncio.create_task(plan_pushes(scene.pool, now)))
             await waiting(database, 2)
             await gate.execute("SELECT pg_advisory_unlock(%s)", (_GATE,))
             await asyncio.gather(*planners)
 
-        assert database.query("SELECT quantity FROM usage_adjustments") == [(5,)]
-        assert scene.states() == [("adjusted", 1, None, 5)]
+        adjustments = database.query("SELECT quantity FROM usage_adjustments ORDER BY bucket_start, adjustment_id")
+        assert adjustments == [(1,), (5,), (3,)]
+        assert scene.states() == [("adjusted", 1, None, 1), ("adjusted", 1, None, 8)]
 
     run(database, act)
 
@@ -293,6 +305,7 @@ def test_two_planners_at_once_note_an_adjustment_once(database: Database) -> Non
 def test_an_invoice_that_becomes_final_while_hours_are_planned_waits_for_the_plan(database: Database) -> None:
     async def act(scene: Scene) -> None:
         tenant_id = await scene.subscribe()
+        await scene.push()
         await scene.use(tenant_id, scene.hour(2), 5)
         database.query(_WAIT)
         trigger = "CREATE TRIGGER gate BEFORE INSERT ON weir.usage_push FOR EACH ROW EXECUTE FUNCTION"
@@ -312,6 +325,29 @@ def test_an_invoice_that_becomes_final_while_hours_are_planned_waits_for_the_pla
         stripe = sum(value for _, value, _ in scene.stripe.events())
         [(noted,)] = database.query("SELECT coalesce(sum(quantity), 0)::int FROM usage_adjustments")
         assert stripe + noted == 5
+
+    run(database, act)
+
+
+def test_what_was_planned_is_not_sent_once_its_invoice_is_final(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(scene: Scene) -> None:
+        tenant_id = await scene.subscribe()
+        await scene.use(tenant_id, scene.hour(2), 5)
+
+        async def plan_and_finalize(pool: Pool, now: datetime) -> None:
+            await plan_pushes(pool, now)
+            await final_invoice(scene, tenant_id)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(pushes, "plan_pushes", plan_and_finalize)
+            await scene.push()
+        assert scene.states() == [("pending", 1, None, 0)]
+        await scene.push()
+
+        assert scene.stripe.events() == []
+        assert scene.states() == [("adjusted", 1, None, 5)]
 
     run(database, act)
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from accounts.billing.planning import plan_pushes
+from accounts.billing.port import Push
 from accounts.billing.subscriptions import take_invoice, take_subscription
 from ops.fake_stripe.faults import Trouble
 from schemas.usage import Meter
@@ -134,6 +135,26 @@ def test_a_push_that_is_sent_while_it_is_planned_anew_is_settled_first(database:
         assert scene.states() == [("acknowledged", 2, 7, 0)]
 
     run(database, act, is_absolute=False)
+
+
+def test_what_stripe_has_under_its_identifier_already_is_acknowledged_at_one_attempt_and_holds_up_nobody(
+    database: Database,
+) -> None:
+    async def act(scene: Scene) -> None:
+        first, second = await scene.subscribe(), await scene.subscribe()
+        for tenant_id in (first, second):
+            await scene.use(tenant_id, scene.hour(2), 5)
+        at_s = int(scene.hour(2).timestamp())
+        has = Push(f"{first}:scans:{scene.hour(2):%Y%m%d%H}:1", scene.customers[first], Meter.SCANS, 5, at_s + 1)
+        await scene.stripe.billing.push(has)
+        scene.stripe.fake.store.db.execute("DELETE FROM answer")  # or the idempotency key would answer
+        await scene.push()
+
+        settled = database.query("SELECT state, attempts, acked_quantity FROM usage_pushes")
+        assert settled == [("acknowledged", 1, 5)] * 2
+        assert len(scene.stripe.events()) == 2
+
+    run(database, act)
 
 
 def test_a_push_that_is_refused_holds_up_no_other_tenant_and_shows(database: Database) -> None:
