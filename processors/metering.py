@@ -18,7 +18,6 @@ from schemas.usage import (
     Meter,
     SensorHours,
     UsageIncrement,
-    in_lock_order,
     sensor_hours,
 )
 
@@ -103,4 +102,4 @@ def _increments(tenant_ids: list[str], meter: Meter, keys: Ints, quantities: Int
         UsageIncrement(tenant_ids[key // HOUR_CODES], meter, key % HOUR_CODES * HOUR_MS, quantity)
         for key, quantity in zip(keys.tolist(), quantities.tolist(), strict=True)
     ]
-    return sorted(rows, key=in_lock_order)
+    return sorted(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from processors import metering
-from schemas.usage import SensorHours, UsageIncrement, in_lock_order
+from schemas.usage import SensorHours, UsageIncrement
 from sinks.timescale import usage
 from sinks.timescale.writer import BatchTransaction
 from streams.readings import Stored
@@ -28,7 +28,7 @@ class MeterReadings:
         increments = metering.count_readings(stored.tenant_ids, stored.tenant_code[inserted], rows.at_ms[inserted])
         pairs = metering.perhaps_first(rows.sensor_no[inserted], rows.at_ms[inserted], stored.newest_ms[inserted])
         if len(pairs):
-            increments = sorted([*increments, *await _count_active(transaction, stored, pairs)], key=in_lock_order)
+            increments = sorted([*increments, *await _count_active(transaction, stored, pairs)])
         await usage.add(transaction.connection, increments, self._topic)
 
 

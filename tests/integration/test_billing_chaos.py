@@ -103,7 +103,7 @@ async def subscribed(database: Database, stripe: StripeScene) -> dict[str, Tenan
 
 async def until(condition: Callable[[], bool], what: str) -> None:
     """Wait for a condition while this process goes on being Stripe."""
-    for _ in range(1_200):
+    for _ in range(3_600):
         if condition():
             return
         await asyncio.sleep(0.05)

@@ -11,6 +11,7 @@ from sinks.timescale.binary import (
     INT4,
     INT8,
     Int4Array,
+    TextArray,
     TimestampArray,
     copy_buffer,
     epoch_ms,
@@ -33,6 +34,13 @@ def test_an_array_has_one_dimension_no_nulls_and_lower_bound_one() -> None:
 
 def test_an_empty_array_is_well_formed() -> None:
     assert TimestampArray(np.zeros(0, dtype=np.int64)).payload == struct.pack(">iiiii", 1, 0, 1184, 0, 1)
+
+
+def test_texts_are_counted_in_bytes() -> None:
+    payload = TextArray(["ab", "", "ü"]).payload
+
+    texts = struct.pack(">i2sii2s", 2, b"ab", 0, 2, "ü".encode())
+    assert payload == struct.pack(">iiiii", 1, 0, 25, 3, 1) + texts
 
 
 def test_timestamps_count_microseconds_from_2000() -> None:
