@@ -17,6 +17,8 @@ _FEW_FRAMES: Final = 24
 _RASTER_M: Final = 0.2
 # Poses the wrong way round smear a room over half as much space again; noise and drift do not.
 _SMEARED: Final = 0.8
+# Whoever has only turned about so far sees as much either way.
+_LEAST_SPREAD_M: Final = 0.3
 _LEAST_FRAMES: Final = 6
 # Nobody walks through a room of a hundred metres, but in millimetres three metres are three thousand.
 _ROOM_M: Final = 100.0
@@ -38,13 +40,18 @@ def of_frames(notes: Sequence[FrameNote]) -> list[Mistake]:
     if len(usable) < _LEAST_FRAMES:
         return found
     places = np.array([note.pose[:3] for note in usable])
-    if float(np.median(np.linalg.norm(places - np.median(places, axis=0), axis=1))) > _ROOM_M:
+    if _spread(places) > _ROOM_M:
         return [*found, Mistake.MILLIMETRES_AS_METRES]
-    if _is_inverse(usable[:: -(-len(usable) // _FEW_FRAMES)]):
+    if _spread(places) > _LEAST_SPREAD_M and _is_inverse(usable[:: -(-len(usable) // _FEW_FRAMES)]):
         found.append(Mistake.INVERSE_POSE)
     if is_y_up(usable):
         found.append(Mistake.Y_UP_WORLD)
     return found
+
+
+def _spread(places: NDArray[np.float64]) -> float:
+    """How far from the middle of all places half of them lie."""
+    return float(np.median(np.linalg.norm(places - np.median(places, axis=0), axis=1)))
 
 
 def of_cloud(middle: NDArray[np.float64], centers: NDArray[np.float64]) -> list[Mistake]:

@@ -199,10 +199,15 @@ class TestErasing:
     def test_its_id_is_not_given_out_again_and_what_is_still_sent_is_refused(
         self, api: Client, database: Database
     ) -> None:
-        scan_id = make_scan(api)["scan_id"]
+        scan_id = make_scan(api, name="Bedroom of Mrs Brown")["scan_id"]
         send(api, "POST", f"/v1/scans/{scan_id}/complete")
         assert api.http.delete(f"/v1/scans/{scan_id}").status_code == 204
 
+        # The job that was to process it says neither what it was called, nor does its channel.
+        assert [(job["scan_id"], job["status"], job["name"]) for job in api.walk("/v1/jobs")] == [
+            (scan_id, "cancelled", "")
+        ]
+        assert database.query("SELECT count(*) FROM weir.live_event WHERE item::text LIKE '%%Brown%%'") == [(0,)]
         rows = database.query("SELECT status, erased_at IS NOT NULL FROM weir.scan WHERE scan_id = %s", scan_id)
         assert rows == [("cancelled", True)]  # as intake and jobs know one that wants nothing more
         assert database.query("SELECT weir.settle_scan(scan_no) FROM weir.scan WHERE scan_id = %s", scan_id) == [

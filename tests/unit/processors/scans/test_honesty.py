@@ -139,6 +139,13 @@ def test_poses_the_wrong_way_round() -> None:
     assert Mistake.INVERSE_POSE in result.warnings
 
 
+@pytest.mark.parametrize("count", [8, 16, 24, 32])
+def test_whoever_has_only_turned_about_so_far_is_not_taken_for_wrong(count: int) -> None:
+    frames = recording(Shape.HEXAGON, 2)[:count]
+
+    assert measured(frames).warnings == ()
+
+
 def test_a_world_that_is_y_up_is_measured_upright_and_said() -> None:
     z_to_y = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
     result = measured(turned_world(FRAMES, z_to_y))
