@@ -7,10 +7,12 @@ cannot hold a position row.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -23,6 +25,7 @@ Pool = AsyncConnectionPool[Connection]
 
 _CONNECT_TIMEOUT_S = 5
 _HAS_TRANSACTION_TIMEOUT = 170_000
+_TRUSTED_S = 0.5
 
 
 class DatabaseRole(StrEnum):
@@ -89,7 +92,7 @@ def open_pool(
         max_size=size,
         open=False,
         configure=configure,
-        check=AsyncConnectionPool.check_connection,
+        check=_check_idle(),
         timeout=10.0,
         reconnect_timeout=0.0,
         kwargs={
@@ -101,6 +104,22 @@ def open_pool(
             "tcp_user_timeout": 20_000,
         },
     )
+
+
+def _check_idle() -> Callable[[Connection], Awaitable[None]]:
+    """A check of connections that were not handed out a moment ago: asking each time costs a batch a journey of its own.
+
+    A connection that broke in use does not come back to the pool, so the moment is all that a failure can hide in.
+    """
+    handed_out: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
+
+    async def check(connection: Connection) -> None:
+        now_s, last_s = time.monotonic(), handed_out.get(connection, 0.0)
+        handed_out[connection] = now_s
+        if now_s - last_s > _TRUSTED_S:
+            await AsyncConnectionPool.check_connection(connection)
+
+    return check
 
 
 async def require_connection(url: str) -> None:

@@ -30,9 +30,10 @@ _WIDEST_LEARNED_MS = 604_800_000
 _HUGE = 1e290
 
 _LEARN = """
-SELECT q.sensor_no, r.bucket, r.least, r.greatest, r.total, r.many FROM unnest(%s, %s, %s) AS q (sensor_no, since, until)
-CROSS JOIN LATERAL (SELECT (extract(epoch FROM at) * 1000)::bigint / %s AS bucket, min(value) AS least, max(value) AS greatest,
-    sum(greatest(least(value, 1e290), -1e290)) AS total, count(*) AS many
+SELECT q.sensor_no, (extract(epoch FROM r.begins) * 1000)::bigint / %(bucket_ms)s, r.least, r.greatest, r.total, r.many
+FROM unnest(%(sensor_no)s, %(since)s, %(until)s) AS q (sensor_no, since, until)
+CROSS JOIN LATERAL (SELECT date_bin(make_interval(secs => %(bucket_ms)s / 1000.0), at, to_timestamp(0)) AS begins,
+    min(value) AS least, max(value) AS greatest, sum(greatest(least(value, 1e290), -1e290)) AS total, count(*) AS many
     FROM weir.reading WHERE sensor_no = q.sensor_no AND at > q.since AND at <= q.until GROUP BY 1) AS r
 """
 
@@ -241,7 +242,9 @@ async def read_buckets(
 ) -> NDArray[np.float64]:
     """Rows of (sensor_no, bucket, least, greatest, total, count) of the readings in a window up to each sensor's newest."""
     since, until = (binary.TimestampArray(binary.timestamps(one)) for one in (newest_ms - class_ms, newest_ms))
-    cursor = await connection.execute(_LEARN, (binary.Int4Array(sensor_no), since, until, bucket_ms))
+    numbers = binary.Int4Array(sensor_no)
+    asked = {"sensor_no": numbers, "since": since, "until": until, "bucket_ms": bucket_ms}
+    cursor = await connection.execute(_LEARN, asked)
     return np.array(await cursor.fetchall(), np.float64).reshape(-1, 6)
 
 
