@@ -7,7 +7,6 @@ cannot hold a position row.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
@@ -18,6 +17,7 @@ import psycopg
 from psycopg import AsyncConnection, sql
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from core.clock import monotonic_s
 from schemas.errors import Misconfigured, Transient
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -114,7 +114,7 @@ def _check_idle() -> Callable[[Connection], Awaitable[None]]:
     handed_out: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
 
     async def check(connection: Connection) -> None:
-        now_s, last_s = time.monotonic(), handed_out.get(connection, 0.0)
+        now_s, last_s = monotonic_s(), handed_out.get(connection, 0.0)
         handed_out[connection] = now_s
         if now_s - last_s > _TRUSTED_S:
             await AsyncConnectionPool.check_connection(connection)
