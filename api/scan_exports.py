@@ -109,7 +109,8 @@ async def open_object(objects: ObjectStore, key: str) -> Opened:
 
 
 def attachment(name: str) -> dict[str, str]:
-    """The header that gives a download its name."""
+    """The header that gives a download its name; of a path the last part."""
+    name = name.replace("\\", "/").rpartition("/")[2] or "file"
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "._- ") else "_" for c in name)
     return {"Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"}
 

@@ -113,20 +113,21 @@ class BrokerPart:
                 self._say(f"{_NAME}: nothing waits in its {grown_mib} MiB; starting it afresh")
                 supervisor.restart(_NAME)
 
-    async def drain(self, database_url: str) -> None:
+    async def drain(self, database_url: str) -> bool:
         """Before the embedded broker goes, and its memory with it, let the workers commit what it has acknowledged.
 
-        What is left when the time is up is named: its senders believe it delivered.
+        What is left when the time is up is named: its senders believe it delivered. Returns whether nothing is.
         """
         broker = self._embedded
         if broker is None or not broker.is_running():
-            return
+            return False
         try:
             is_empty = await asyncio.to_thread(self._wait_until_empty, database_url)
         except (KafkaError, psycopg.Error, OSError):
-            return  # one of them is gone already: nothing more can be committed
+            return False  # one of them is gone already: nothing more can be committed
         if not is_empty:
             self._say(f"{_NAME}: still holds records that no worker has committed; have their devices send them again")
+        return is_empty
 
     def _wait_until_empty(self, database_url: str) -> bool:
         topics = [topic_name(self._settings.topic_prefix, Topic.READINGS)]

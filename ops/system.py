@@ -32,9 +32,10 @@ from ops.commands.migrate import login_name
 from ops.connection_file import Connection, State, load_state, save_state, write_connection, write_environment
 from ops.console import Console
 from ops.embedded.folder import take_folder
-from ops.embedded.logins import DATABASE, TOOLS, create_database, create_logins, forgive_workers
+from ops.embedded.logins import DATABASE, TOOLS, create_database, create_logins
 from ops.embedded.ports import pick_port, require_free
 from ops.embedded.postgres import EmbeddedPostgres
+from ops.last_run import forgive_workers, note_drained, tell_of_last_run
 from ops.stripe_part import StripePart
 from ops.supervisor import Service, Supervisor, command
 from schemas.errors import Misconfigured
@@ -175,8 +176,8 @@ class System:
         """Stop everything in reverse order."""
         self._console.say("stopping")
         started_s = time.monotonic()
-        if self._is_ready:
-            await self._broker.drain(self._url(login_name(DatabaseRole.OPERATOR)))
+        if self._is_ready and await self._broker.drain(self._url(login_name(DatabaseRole.OPERATOR))):
+            note_drained(self._options.data_dir)
         await self._supervisor.stop()
         self._console.say(f"stopped in {time.monotonic() - started_s:.1f} s")
 
@@ -224,7 +225,7 @@ class System:
             self._console.say(f"schema     {len(report.applied)} migrations applied, now at {report.version}")
         if self._database is not None:
             await asyncio.to_thread(create_logins, self._database.superuser_url, self._state.passwords)
-            await asyncio.to_thread(forgive_workers, self._admin_url())
+            await asyncio.to_thread(tell_of_last_run, self._options.data_dir, self._admin_url())
             save_state(self._options.data_dir, self._state)
 
     async def _bring_tenants(self) -> None:

@@ -46,12 +46,3 @@ def create_logins(superuser_url: str, passwords: Mapping[str, str]) -> None:
         connection.execute(sql.SQL("GRANT {} TO {}").format(roles, tools))
         verifier = connection.pgconn.encrypt_password(passwords[TOOLS].encode(), TOOLS.encode(), b"scram-sha-256")
         connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(tools, sql.Literal(verifier.decode())))
-
-
-def forgive_workers(owner_url: str) -> None:
-    """Note that no worker lives, and that none failed: a fresh report would make the system look ready before it is.
-
-    What they held is kept: of those that were killed it tells how far a lost log went.
-    """
-    with psycopg.connect(owner_url, autocommit=True, connect_timeout=2) as connection:
-        connection.execute("UPDATE weir.worker_heartbeat SET ended = true, failed_at = NULL")

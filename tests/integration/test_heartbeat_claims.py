@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.postgres import DatabaseRole, open_pool
-from ops.embedded.logins import forgive_workers
+from ops.last_run import note_drained, tell_of_last_run
 from streams.heartbeat import Heartbeat
 from streams.positions import load_positions
 from tests.integration.servers import Database
@@ -101,9 +102,16 @@ def test_who_has_beaten_since_another_got_the_partition_has_it_again(database: D
     assert alarms(database) == ["stream_gap", "topic_recreated"]
 
 
-def test_a_system_that_was_killed_whole_tells_what_is_lost_when_it_starts_again(database: Database) -> None:
+@pytest.mark.parametrize("is_drained", [False, True])
+def test_a_system_that_was_killed_whole_tells_what_is_lost_when_it_starts_again(
+    database: Database, tmp_path: Path, *, is_drained: bool
+) -> None:
     killed(database, claim(0, "old", 45), seconds_ago=3)
-    forgive_workers(database.admin_url)
+    if is_drained:  # it was stopped, and only the worker took too long
+        note_drained(tmp_path)
+    tell_of_last_run(tmp_path, database.admin_url)
     replace_log(database)
-    assert alarms(database) == ["stream_gap", "topic_recreated"]
-    assert database.query("SELECT ended, failed_at FROM weir.worker_heartbeat") == [(True, None)]
+    assert alarms(database) == ([] if is_drained else ["stream_gap", "topic_recreated"])
+    left = [] if is_drained else [(True, None)]
+    assert database.query("SELECT ended, failed_at FROM weir.worker_heartbeat") == left
+    assert list(tmp_path.iterdir()) == []
