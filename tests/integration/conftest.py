@@ -45,8 +45,8 @@ def _start_postgres(folder: Path, **settings: str) -> EmbeddedPostgres:
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    # Nobody kills this one, and databases come and go with every test.
-    server = _start_postgres(tmp_path_factory.mktemp("postgres"), fsync="off")
+    # Nobody kills this one or pulls its plug, and databases come and go with every test.
+    server = _start_postgres(tmp_path_factory.mktemp("postgres"), fsync="off", full_page_writes="off")
     yield server
     server.stop()
 
