@@ -44,6 +44,21 @@ def test_a_scan_exists_from_its_first_frame_and_is_processed_once_all_have_come(
             "SELECT item ->> 'status' FROM weir.live_event WHERE channel = 'scans' ORDER BY seq"
         )
         assert (told[0], told[-1]) == (("receiving",), ("queued",))
+        # What nothing is measured from is stored and counted all the same, byte for byte.
+        others = [
+            record({"type": "rgb", "seq": 0, "image": b"\xff\xd8\xff", "width": 4, "height": 3}),
+            record({"type": "motion", "seq": 1, "samples": [[1, 0.0, 0.0, 9.8, 0.0, 0.0, 0.0]]}),
+            record({"type": "location", "seq": 2, "latitude": 1.5, "longitude": 2.5}),
+            record({"type": "audio", "seq": 3, "data": b"\x00\x01", "encoding": "pcm16", "sample_rate_hz": 48_000}),
+        ]
+        await scene.scan("sensors", *others, end(4))
+        shown = scene.document("sensors")["frames"]
+        assert shown["types"] == dict.fromkeys(("rgb", "motion", "location", "audio"), 1)
+        assert (shown["received"], shown["accepted"], shown["rejected"]) == (4, 4, [])
+        query = "SELECT type, object_key FROM scan_frames WHERE scan_id = 'sensors' AND type <> 'end' ORDER BY seq"
+        listed = scene.database.query(query)
+        assert [kind for kind, _ in listed] == ["rgb", "motion", "location", "audio"]
+        assert [await scene.objects.get(key) for _, key in listed] == others
         # A scan of no frames at all has ended, too.
         await scene.scan("nothing", end(0))
         assert scene.document("nothing")["status"] == "queued"

@@ -70,7 +70,9 @@ def test_records_in_any_order_with_previews_between_and_again_give_the_same_resu
         assert (seen["status"], seen["provisional"]) == ("receiving", True)
         missing.append(seen["missing_parts"])
         assert list(scans.exports("shuffled")) == ["preview.ply"]
-    assert missing[0] != []
+    # A third of a turn closes no room; what is left out of the second preview is in others too.
+    assert "walls" in missing[0]
+    assert missing[1] == []
     scans.add("shuffled", [*shuffled[60:], *shuffled[:10]], seed=4)
     process(scans, tenant, "shuffled")
 
