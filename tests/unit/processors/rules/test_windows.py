@@ -88,6 +88,11 @@ class TestAggregates:
 
         assert (one.fired_at_ms, one.peak_value) == (at * MINUTE, peak)
 
+    def test_readings_of_one_moment_have_no_rate(self) -> None:
+        condition = {"type": "aggregate", "function": "rate_per_hour", "window": "3m", "above": 60.0}
+
+        assert judged_at(condition, [MINUTE, MINUTE], [5, 50]) == []
+
     def test_the_mean_of_equal_readings_is_that_reading(self) -> None:
         # 0.1 + 0.1 + 0.1 is more than 0.3
         assert self.aggregate("mean", {"above": 0.1}, [0.1] * 9) == []
