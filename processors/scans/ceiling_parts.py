@@ -160,7 +160,9 @@ def _risers(field: CeilingField, plan: Polygon, seen: Levelled) -> list[tuple[ND
         return []
     low, high = field.range_at(points[rows, :2])
     between = rows[(points[rows, 2] > low + _OFF_PLANE_M) & (points[rows, 2] < high - _OFF_PLANE_M)]
-    lines: list[WallLine] = find_lines(points[between], seen.normal[between], seen.weight[between])
+    lines: list[WallLine] = find_lines(
+        points[between], seen.normal[between], seen.weight[between], is_sparse=seen.sensor.is_sparse
+    )
     return [(line.normal, line.rho) for line in lines]
 
 

@@ -36,6 +36,7 @@ _ROUNDS: Final = 4
 _GRID_SIGMA_M: Final = 0.0008
 LEVEL_SLOPE: Final = 0.01
 _MOSTLY: Final = 0.85
+_LAMPS_M: Final = 0.12
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,10 @@ class CeilingField:
         """Whether nearly all that was seen of it is one plane without a slope."""
         votes = np.bincount(self.plane_of, minlength=len(self.planes))
         return self.planes[int(votes.argmax())].slope < LEVEL_SLOPE and votes.max() > _MOSTLY * votes.sum()
+
+    def is_mostly_at(self, z: float) -> bool:
+        """Whether nearly all that was seen of it is about as high as that, lamps and beams with it."""
+        return float((np.abs(self.points[:, 2] - z) < _LAMPS_M).mean()) > _MOSTLY
 
     def surer(self, sigmas: Sequence[float]) -> CeilingField:
         """With other standard deviations of its planes."""

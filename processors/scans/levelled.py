@@ -103,11 +103,13 @@ def levelled(kept: Voxels, up: NDArray[np.float64], sensor: Sensor = DEPTH_CAMER
     return _levelled(kept, normal, refine_up(up, normal, kept.weight), sensor)
 
 
-def levelled_by_floor(kept: Voxels, up: NDArray[np.float64]) -> tuple[Levelled, CeilingField] | None:
+def levelled_by_floor(
+    kept: Voxels, up: NDArray[np.float64], sensor: Sensor = DEPTH_CAMERA
+) -> tuple[Levelled, CeilingField] | None:
     """By the floor alone, with the planes of a ceiling that is not level; None if it is, or if either was hardly seen."""
-    normal = normals(kept)
+    normal = coarse_normals(kept) if sensor.is_sparse else normals(kept)
     up = floor_up(kept.center, up, normal, kept.weight)
-    seen = _levelled(kept, normal, up, DEPTH_CAMERA)
+    seen = _levelled(kept, normal, up, sensor)
     field = seen and find_field(seen.points, seen.normal, seen.weight, seen.floor.z)
     return (seen, field) if seen and field and not field.is_level else None
 

@@ -136,14 +136,20 @@ def _measured(
     if seen is None:
         return RoomMeasurement(missing_parts=("floor",))
     found = _under_level(_Scan(seen, seen.turn @ turn, cameras, samples))
-    if sensor.is_sparse or (found.walls and found.has_ceiling and found.height.value is not None):
+    is_whole = bool(found.walls) and found.has_ceiling and found.height.value is not None
+    if is_whole and not sensor.is_sparse:
         return found
-    other = levelled_by_floor(kept, up)
-    shaped = other and _under_field(_Scan(other[0], other[0].turn, cameras, samples), other[1])
-    if shaped:
-        return shaped
-    is_known = found.has_ceiling and (other is None or other[1].is_mostly_level)
-    return found if is_known or found.walls else replace(found, height=Quantity())
+    other = levelled_by_floor(kept, turn @ up, sensor)
+    is_level_after_all = other is None or other[1].is_mostly_level
+    if other is not None and sensor.is_sparse and is_whole:
+        is_level_after_all |= other[1].is_mostly_at(other[0].floor.z + (found.height.value or 0.0))
+    if other is not None and not (sensor.is_sparse and is_level_after_all):
+        shaped = _under_field(_Scan(other[0], other[0].turn @ turn, cameras, samples), other[1])
+        if shaped is not None:
+            return shaped
+    if found.height.value is not None and not is_level_after_all:
+        return _without_height(found)
+    return found if found.walls or found.has_ceiling else replace(found, height=Quantity())
 
 
 class _Scan:
@@ -193,11 +199,12 @@ class _Scan:
         plan = draw_plan(lines, self.cameras[:, :2], flat[:, :2], flood)
         if plan is None or _seen_from_outside(plan, self.cameras):
             return None, ()
-        if self.seen.sensor.is_sparse:
-            return (None if any(_goes_on(plan, one) for one in ceiling) else plan), ()
-        folding = Folding(plan.edges, points, self.floor.z, top, rays_of(self.cameras, self.visits))
-        mirrors = folding.mirrored_walls()
-        goes_on = any(_goes_on(plan, folding.drop_images(one, mirrors), is_part=len(ceiling) > 1) for one in ceiling)
+        mirrors: list[int] = []
+        if not self.seen.sensor.is_sparse:
+            folding = Folding(plan.edges, points, self.floor.z, top, rays_of(self.cameras, self.visits))
+            mirrors = folding.mirrored_walls()
+            ceiling = [folding.drop_images(one, mirrors) for one in ceiling]
+        goes_on = any(_goes_on(plan, one, is_part=len(ceiling) > 1) for one in ceiling)
         return (None if goes_on else plan), tuple(mirrors)
 
     def placed(self, report: RoomMeasurement, lines: Sequence[WallLine], tops: Sequence[_Plane]) -> RoomMeasurement:
@@ -252,7 +259,7 @@ def _under_field(scan: _Scan, ceiling: CeilingField) -> RoomMeasurement | None:
         floor.z + shaped.volume(floor.z) / area,
         mean_sigma=shaped.volume_sigma / area,
     )
-    report = _report(plan, floor.z, overhead, _LEAST_SUPPORT)
+    report = _report(plan, floor.z, overhead, _SPARSE_SUPPORT if seen.sensor.is_sparse else _LEAST_SUPPORT)
     report = replace(report, top_z=shaped.highest, has_ceiling=True, mirrors=mirrors, shaped=shaped)
     return scan.placed(report, lines, planes) if report.walls else None
 

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from ops.simulator.rooms.ceilings import CeilingKind
 from ops.simulator.rooms.shapes import Shape, make_room
 from processors.scans.pipeline import ScanMap, measure_scan
 from processors.scans.result import ScanResult, Verdict
@@ -89,12 +90,28 @@ def test_the_sweeps_of_a_scanner_are_measured_as_well() -> None:
     assert result.room_dimensions.area == pytest.approx(room.area, rel=0.01)
 
 
-def _sweeps() -> list[PointsFrame]:
+def test_a_scanner_s_gable_has_its_height_and_volume() -> None:
+    result = measured(_sweeps(CeilingKind.GABLE))
+    room = make_room(Shape.BOX, SEED, furniture=0, ceiling=CeilingKind.GABLE)
+    assert result.ceiling.kind == "sloped"
+    assert result.room_dimensions.height == pytest.approx(room.height, abs=0.02)
+    assert result.room_dimensions.volume == pytest.approx(room.volume, rel=0.005)
+
+
+def test_a_step_that_a_scanner_stands_under_and_cannot_see_gives_no_volume() -> None:
+    result = measured(_sweeps(CeilingKind.STEPPED))
+    assert result.verdict is Verdict.INCOMPLETE
+    assert result.missing_parts == ("level ceiling",)
+    assert result.room_dimensions.volume is None
+    assert result.room_dimensions.area is not None
+
+
+def _sweeps(ceiling: CeilingKind = CeilingKind.LEVEL) -> list[PointsFrame]:
     """A scanner in the middle of the room that sees all around, noise 5 mm."""
     from ops.simulator.rooms.scene import Scene
 
     random = np.random.default_rng(5)
-    room = make_room(Shape.BOX, SEED, furniture=0)
+    room = make_room(Shape.BOX, SEED, furniture=0, ceiling=ceiling)
     origin = np.array([0.1, 0.2, 1.3])
     frames = []
     for seq in range(6):
