@@ -251,6 +251,20 @@ class JobProcess:
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
 
+@contextmanager
+def job_processes(folder: Path) -> Iterator[Callable[..., JobProcess]]:
+    """Starts processes that log into the folder; none outlives the block."""
+    started: list[JobProcess] = []
+
+    def start(url: str, drain_s: float = 5.0) -> JobProcess:
+        started.append(JobProcess.start(url, folder / f"jobs{len(started)}.log", drain_s))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+
+
 async def _child(options: WorkerOptions) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

@@ -20,6 +20,7 @@ from tests.integration.job_scene import (
     JobProcess,
     attempts,
     every_second,
+    job_processes,
     prepare,
     put,
     quick,
@@ -47,15 +48,8 @@ def scene(database: Database) -> Database:
 
 @pytest.fixture
 def new_process(tmp_path: Path) -> Iterator[NEW_PROCESS]:
-    started: list[JobProcess] = []
-
-    def start(url: str, drain_s: float = 5.0) -> JobProcess:
-        started.append(JobProcess.start(url, tmp_path / f"jobs{len(started)}.log", drain_s))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
+    with job_processes(tmp_path) as start:
+        yield start
 
 
 @pytest.fixture
