@@ -7,6 +7,7 @@ comparison; it neither decodes nor back-projects. Seconds are of this machine; r
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from schemas.scan_frames import DepthFrame, decode_scan_frame
 
 _START_MS = 1_795_377_600_000
 _FRAMES = 60
+_RUNS = 5
 _CLOUD_POINTS = 9_000_000
 _NOISES = {"a_phone's": Imperfection(blur_px=2.0), "each_pixel's_own": Imperfection()}
 
@@ -77,17 +79,29 @@ def _decoded(value: bytes) -> NDArray[np.uint16] | None:
 
 
 def _fusion(values: list[bytes]) -> dict[str, object]:
+    """The best of some runs each, in turns, so that what else the machine does falls on both."""
+    points = _world_points(values)
+    ours_s, theirs_s, with_copy_s = math.inf, math.inf, math.inf
+    for _ in range(_RUNS):
+        ours_s = min(ours_s, _ours_s(values))
+        copied_s, done_s = _open3d_s(points)
+        theirs_s, with_copy_s = min(theirs_s, done_s), min(with_copy_s, copied_s + done_s)
+    return {
+        "points": len(points),
+        "bytes_to_map_points_per_s": round(len(points) / ours_s),
+        "open3d_voxel_down_sample_points_per_s": round(len(points) / theirs_s),
+        "ratio": round(theirs_s / ours_s, 2),
+        "ratio_with_open3d_s_copy_of_the_points": round(with_copy_s / ours_s, 2),
+    }
+
+
+def _ours_s(values: list[bytes]) -> float:
     began = time.process_time()
     scan_map = ScanMap()
-    points = sum(scan_map.add(seq, decode_scan_frame(value)).points for seq, value in enumerate(values))
-    ours_s = time.process_time() - began
-    theirs_s = _open3d_s(_world_points(values))
-    return {
-        "points": points,
-        "bytes_to_map_points_per_s": round(points / ours_s),
-        "open3d_voxel_down_sample_points_per_s": round(points / theirs_s),
-        "ratio": round(theirs_s / ours_s, 2),
-    }
+    for seq, value in enumerate(values):
+        scan_map.add(seq, decode_scan_frame(value))
+    scan_map.map_of("depth").voxels()
+    return time.process_time() - began
 
 
 def _world_points(values: list[bytes]) -> NDArray[np.float64]:
@@ -95,13 +109,15 @@ def _world_points(values: list[bytes]) -> NDArray[np.float64]:
     return np.concatenate([frame_points(frame)[0] for frame in frames])
 
 
-def _open3d_s(points: NDArray[np.float64]) -> float:
+def _open3d_s(points: NDArray[np.float64]) -> tuple[float, float]:
+    """To take the points over, and to down-sample them."""
     import open3d
 
     began = time.process_time()
     cloud = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(points))
+    copied = time.process_time()
     cloud.voxel_down_sample(VOXEL_M)
-    return time.process_time() - began
+    return copied - began, time.process_time() - copied
 
 
 def _cloud(values: list[bytes]) -> dict[str, object]:

@@ -59,10 +59,10 @@ async def finish_silent_scans(resources: Resources) -> None:
 
 
 async def remove_orphaned_objects(resources: Resources) -> None:
-    """Delete objects of scans that no row names and that are older than a day: batches that never committed left them."""
+    """Delete objects that no row names and that are older than a day: batches that never committed or broke off left them."""
     objects = open_object_store(load_settings())
     before = datetime.fromtimestamp(resources.now_ms() / 1000, UTC) - _ORPHAN_AGE
-    removed = 0
+    removed = await objects.remove_unfinished(before)
     async for page in _old_objects(objects, before):
         async with resources.pool.connection() as connection:
             rows = await (await connection.execute(_UNNAMED, ([one.key for one in page],))).fetchall()

@@ -13,6 +13,9 @@ _MIN_MAJOR = 16
 _MIN_KEY_CHARS = 32
 _MAX_SKEW_MS = 1_000
 _FRESH_S = 10.0
+_GIB = 1 << 30
+# About two hundred scans of a phone's sixty to a hundred and fifty frames, or one of the largest files.
+_LEAST_FREE_BYTES = 2 * _GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,27 @@ def judge_open3d(error: str | None, packages: Sequence[str]) -> Finding:
     if packages:
         return bad("scans", f"Open3D cannot be loaded ({error}); run, as root: {remedy(packages)}")
     return bad("scans", f"Open3D cannot be loaded ({error}); run `make setup`")
+
+
+def judge_objects(url: str, free_bytes: int | None) -> Finding:
+    """Whether an object store that works has room for the next scans.
+
+    Args:
+        url: as the settings name it.
+        free_bytes: on its disk; None for a service, which does not say.
+    """
+    text = f"{url} takes, gives and removes objects"
+    if free_bytes is None:
+        return good("objects", text)
+    text += f", {free_bytes / _GIB:.1f} GiB of its disk are free"
+    if free_bytes < _LEAST_FREE_BYTES:
+        return bad("objects", f"{text}; expected {_LEAST_FREE_BYTES // _GIB}: make room, or move it to a larger disk")
+    return good("objects", text)
+
+
+def objects_silent(url: str, seconds: float) -> str:
+    """What to do about an object store that does not answer."""
+    return f"{url} has not answered for {seconds:.0f} s; check WEIR_OBJECTS_ENDPOINT, or the disk"
 
 
 def judge_server(version: int, extension: str | None, where: str) -> Finding:

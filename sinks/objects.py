@@ -1,16 +1,19 @@
 """Where payloads of scans are kept: a directory, an S3-compatible service, or memory; one port for all three.
 
 Border: keys and bytes. Which objects there should be is written in the database, never read from here. A put is atomic: a
-reader finds the whole object or none, also after a crash of whoever wrote it. What is put again under its key replaces what
-was there, so keys that are derived from the content may be written any number of times.
+reader finds the whole object or none, also after a crash of whoever wrote it; and durable: once it returns, a power failure
+does not undo it. What is put again under its key replaces what was there, so keys that are derived from the content may be
+written any number of times.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -20,9 +23,13 @@ from obstore import exceptions, store
 
 from core.settings import Settings
 from schemas.errors import Misconfigured, Transient, WeirError
+from sinks.durable_files import Draft, DurableFiles
 
 _CHUNK_BYTES: Final = 1024 * 1024
 _LIST_PAGE: Final = 1_000
+# Puts at once: enough to hide a service's or a disk's latency.
+_PUTS_AT_ONCE: Final = 16
+_RETRY_FOR: Final = timedelta(seconds=10)
 
 
 class ObjectMissing(WeirError):
@@ -53,6 +60,14 @@ class ObjectStore:
             await obstore.put_async(self._backend, key, data, use_multipart=None if isinstance(data, bytes) else True)
         except (exceptions.BaseError, OSError) as exc:
             raise _explained(exc, key) from exc
+
+    async def put_all(self, objects: Mapping[str, bytes]) -> None:
+        """Write objects by key, several at once.
+
+        Raises:
+            Transient: one could not be written, for whatever reason; others may have been.
+        """
+        await _each_of(objects, self.put)
 
     async def get(self, key: str) -> bytes:
         """A small object whole.
@@ -112,6 +127,97 @@ class ObjectStore:
         except (exceptions.BaseError, OSError) as exc:
             raise _explained(exc, prefix) from exc
 
+    async def remove_unfinished(self, before: datetime) -> int:
+        """Remove what puts left that broke off before then; a service does so by rules of its own."""
+        return 0
+
+    async def probe(self) -> None:
+        """Write an object, read it and remove it again.
+
+        Raises:
+            WeirError: something of this does not work; the text says what, and the remedy.
+        """
+        key, data = f"probe/{secrets.token_hex(8)}", secrets.token_bytes(64)
+        await self.put(key, data)
+        found = await self.get(key)
+        await self.delete(key)
+        if found != data:
+            msg = "the object store gave back other bytes than were written; check its disk, or what stands before it"
+            raise Misconfigured(msg)
+
+
+class DirectoryStore(ObjectStore):
+    """Objects as files below a folder."""
+
+    def __init__(self, folder: Path, files: DurableFiles | None = None) -> None:
+        super().__init__(store.LocalStore(folder))
+        self.folder = folder
+        self._files = files or DurableFiles(folder)
+
+    async def put(self, key: str, data: bytes | AsyncIterator[bytes]) -> None:
+        """As inherited."""
+        try:
+            draft = await self._draft(key, data)
+            try:
+                await asyncio.to_thread(self._files.finish, [draft])
+            finally:
+                self._files.discard(draft)
+        except OSError as exc:
+            raise _not_written(exc, key) from exc
+
+    async def put_all(self, objects: Mapping[str, bytes]) -> None:
+        """As inherited; their folders are flushed once."""
+        drafts: list[Draft] = []
+
+        async def write(key: str, data: bytes) -> None:
+            try:
+                drafts.append(await asyncio.to_thread(self._files.write, key, data))
+            except OSError as exc:
+                raise _not_written(exc, key) from exc
+
+        try:
+            await _each_of(objects, write)
+            await asyncio.to_thread(self._files.finish, drafts)
+        except OSError as exc:
+            raise _not_written(exc, "a batch") from exc
+        finally:
+            for draft in drafts:
+                self._files.discard(draft)
+
+    async def remove_unfinished(self, before: datetime) -> int:
+        """As inherited."""
+        return await asyncio.to_thread(self._files.remove_unfinished, before)
+
+    async def _draft(self, key: str, data: bytes | AsyncIterator[bytes]) -> Draft:
+        if isinstance(data, bytes):
+            return await asyncio.to_thread(self._files.write, key, data)
+        draft = await asyncio.to_thread(self._files.begin, key)
+        try:
+            async for chunk in data:
+                await asyncio.to_thread(draft.file.write, chunk)
+            await asyncio.to_thread(self._files.close, draft)
+        except BaseException:
+            self._files.discard(draft)
+            raise
+        return draft
+
+
+async def _each_of(objects: Mapping[str, bytes], put: Callable[[str, bytes], Awaitable[None]]) -> None:
+    free = asyncio.Semaphore(_PUTS_AT_ONCE)
+
+    async def one(key: str, data: bytes) -> None:
+        async with free:
+            await put(key, data)
+
+    ends = await asyncio.gather(*(one(key, data) for key, data in objects.items()), return_exceptions=True)
+    failed = [end for end in ends if end is not None]
+    for error in failed:
+        if not isinstance(error, WeirError):
+            raise error
+    if failed:
+        msg = f"{len(failed)} of {len(objects)} objects were not stored: {failed[0]}"
+        raise Transient(msg)
+
 
 def open_object_store(settings: Settings) -> ObjectStore:
     """The store that the settings name; nothing is asked of it yet.
@@ -131,7 +237,7 @@ def open_object_store(settings: Settings) -> ObjectStore:
     raise Misconfigured(msg)
 
 
-def open_directory(folder: Path) -> ObjectStore:
+def open_directory(folder: Path) -> DirectoryStore:
     """Objects as files below a folder, which is made if need be.
 
     Raises:
@@ -142,7 +248,7 @@ def open_directory(folder: Path) -> ObjectStore:
     except OSError as exc:
         msg = f"the folder {folder} for objects cannot be made ({exc.strerror}); correct WEIR_OBJECTS_URL"
         raise Misconfigured(msg) from exc
-    return ObjectStore(store.LocalStore(folder.resolve()))
+    return DirectoryStore(folder.resolve())
 
 
 def content_key(prefix: str, data: bytes) -> str:
@@ -163,8 +269,10 @@ def _s3(settings: Settings, bucket: str, prefix: str) -> Any:  # noqa: ANN401 - 
         "secret_access_key": settings.objects_secret_key.get_secret_value(),
     }
     given = {name: value for name, value in options.items() if value}
-    client: Any = {"allow_http": True} if settings.objects_endpoint.startswith("http://") else None
-    return store.S3Store(bucket, prefix=prefix or None, client_options=client, **given)
+    client: Any = {"allow_http": settings.objects_endpoint.startswith("http://")}
+    # Whoever asked tries again, and hears meanwhile that the service is away.
+    retries: Any = {"max_retries": 3, "retry_timeout": _RETRY_FOR}
+    return store.S3Store(bucket, prefix=prefix or None, client_options=client, retry_config=retries, **given)
 
 
 def _found(meta: Any) -> Found:  # noqa: ANN401 - a typed dict of obstore's stubs
@@ -179,3 +287,10 @@ def _explained(error: BaseException, key: str) -> WeirError:
     if isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError)):
         return Misconfigured(f"the object store refused {key} ({kind}); correct WEIR_OBJECTS_URL or its access key")
     return Transient(f"the object store failed at {key} ({kind}); check its disk or WEIR_OBJECTS_ENDPOINT")
+
+
+def _not_written(error: OSError, key: str) -> WeirError:
+    """As `_explained`, of a file: it is its folder that is missing then."""
+    if isinstance(error, PermissionError):
+        return _explained(error, key)
+    return Transient(f"{key} was not written ({error.strerror}); check the disk that WEIR_OBJECTS_URL names")

@@ -10,7 +10,6 @@ a word about it. A failing object store holds up frames, never readings.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -33,8 +32,6 @@ from streams.authentication import Trusted, authenticate
 from streams.batches import CatalogChanged, RecordBatch, stored_offset
 from streams.scan_arrivals import Arrival, Judged, first_claims, judge
 
-# Puts at once: enough to hide a service's latency, and a frame has at most 1 MiB.
-_PUTS_AT_ONCE: Final = 16
 # Frames alone are told of this often at most; whatever changes a scan's status is told at once.
 _TELL_EVERY: Final = timedelta(milliseconds=500)
 _NOT_ENTITLED: Final = {
@@ -133,20 +130,11 @@ class ScanFramesPipeline:
     async def _put_payloads(self, arrivals: Sequence[Arrival]) -> frozenset[str]:
         """Put what the index may come to name into the object store; returns the keys that are there."""
         wanted = await self._wanted(arrivals)
-        free = asyncio.Semaphore(_PUTS_AT_ONCE)
-
-        async def put(key: str, value: bytes) -> None:
-            async with free:
-                await self._store().put(key, value)
-
-        puts = [put(key, value) for key, value in wanted.items()]
-        failed = [one for one in await asyncio.gather(*puts, return_exceptions=True) if one is not None]
-        for error in failed:
-            if not isinstance(error, (Transient, Misconfigured)):
-                raise error
-        if failed:
-            msg = f"{len(failed)} of {len(wanted)} payloads were not stored: {failed[0]}"
-            raise Transient(msg)
+        try:
+            if wanted:
+                await self._store().put_all(wanted)
+        except Misconfigured as exc:
+            raise Transient(str(exc)) from exc
         return frozenset(wanted)
 
     async def _wanted(self, arrivals: Sequence[Arrival]) -> dict[str, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -42,7 +43,7 @@ class Payloads:
     """
 
     def __init__(self, store: Mapping[str, str], keys: Mapping[int, str]) -> None:
-        self._store: ObjectStore = open_object_store(Settings(**dict(store)))  # type: ignore[arg-type]
+        self._store = _opened(tuple(sorted(store.items())))
         self._keys = keys
         self._runner = asyncio.Runner()
         self._kept: dict[int, bytes] = {}
@@ -97,6 +98,12 @@ class Payloads:
 
     def _run(self, call: Coroutine[Any, Any, _T]) -> _T:
         return self._runner.run(call)
+
+
+@lru_cache(maxsize=2)
+def _opened(settings: tuple[tuple[str, str], ...]) -> ObjectStore:
+    """Opened once, however many computations a process does: settings take longer to read than a frame."""
+    return open_object_store(Settings(**dict(settings)))  # type: ignore[arg-type]
 
 
 class ObjectReader:

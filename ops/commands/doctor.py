@@ -1,4 +1,7 @@
-"""`weir doctor`: looks at settings, database, broker and stream, and says what to do. It changes nothing."""
+"""`weir doctor`: looks at settings, database, broker, stream and object store, and says what to do.
+
+It changes nothing: the object that it writes it removes again.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from core.postgres import Connection, DatabaseRole, explain_connection_error
 from core.settings import Settings, load_settings
 from ops import findings, system_libraries
 from ops.findings import Finding, Stand, bad, good
+from ops.object_check import examine_objects
 from schemas.errors import Misconfigured, WeirError
 from sinks.timescale import operations
 from sinks.timescale.schema_version import require_schema
@@ -66,7 +70,7 @@ async def examine(settings: Settings) -> list[Finding]:
     found += [*of_database, *of_broker]
     if stands is not None:
         found += findings.judge_positions(stands, topic, ends, settings.readiness_max_lag)
-    return [*found, await asyncio.to_thread(_examine_open3d)]
+    return [*found, await examine_objects(settings), await asyncio.to_thread(_examine_open3d)]
 
 
 def _settings_file() -> list[Finding]:

@@ -68,13 +68,14 @@ class OpeningSearch:
             returned: shape (n,).
         """
         rays = ends - camera
+        grazing = _GRAZING * np.sqrt(np.einsum("ij,ij->i", rays, rays))
         for wall, counts in zip(self._walls, self._counts, strict=True):
             along = (wall.last - wall.first) / wall.length
             outwards = np.array([along[1], -along[0]])
             towards = rays[:, :2] @ outwards
             distance = float(outwards @ (wall.first - camera[:2]))
-            facing = towards > _GRAZING * np.linalg.norm(rays, axis=1)
-            if distance <= 0 or not facing.any():
+            facing = np.flatnonzero(towards > grazing)
+            if distance <= 0 or not len(facing):
                 continue
             share = distance / towards[facing]
             at = camera + rays[facing] * share[:, None]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from processors.scans import codec
 from processors.scans.agreement import SAMPLE_POINTS
-from processors.scans.fusion import Intrinsics, backproject
+from processors.scans.fusion import Intrinsics, backproject, in_range, points_at, unit_points
 from processors.scans.poses import rotation
 from processors.scans.voxels import CLOUD_UNITS, REACH_M, VoxelMap
 from schemas.errors import Rejected
@@ -26,10 +26,12 @@ from schemas.scan_frames import DepthFrame, PointsFrame, ScanFrame
 
 FrameReader: TypeAlias = Callable[[int], ScanFrame]
 """Gives a frame again by its seq; only asked for frames that were added."""
+_Row = TypeVar("_Row", bound=np.generic)
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _LEAST_CONFIDENCE: Final = 1
 _LEAST_POINTS: Final = 50
+_SAMPLED_PER_POINT: Final = 4
 # Depth cameras see 20 to 120 degrees across; colour intrinsics on a small depth image give 9.
 _NARROWEST: Final = 0.2
 _WIDEST: Final = 2.2
@@ -123,7 +125,7 @@ class ScanMap:
         for block in blocks:
             near = (np.abs(block) <= _FARTHEST_CLOUD_M).all(axis=1) & block.any(axis=1)
             points = block[near]  # comparisons with NaN are false
-            self._maps["cloud"].add(points, np.ones(len(points)))
+            self._maps["cloud"].add(points)
             used += len(points)
             self.cloud_dropped += len(block) - len(points)
         self.cloud_points += used
@@ -152,23 +154,73 @@ class ScanMap:
     def _take(self, seq: int, frame: DepthFrame | PointsFrame) -> FrameNote:
         kind = "depth" if isinstance(frame, DepthFrame) else "points"
         try:
-            reason, points, distance = _usable(frame)
+            seen = _seen(frame)
         except Rejected as rejected:
-            reason, points, distance = str(rejected.reason), np.empty((0, 3)), np.empty(0)
-        if reason is None:
-            self._maps[kind].add(points, distance)
-        sample = _sample(points, np.array(frame.pose[:3]))
-        return FrameNote(seq, kind, frame.captured_at, frame.pose, len(points), reason, frame.gravity, sample)
+            seen = str(rejected.reason)
+        if isinstance(seen, str):
+            return FrameNote(seq, kind, frame.captured_at, frame.pose, 0, seen, frame.gravity)
+        seen.add_to(self._maps[kind])
+        return FrameNote(seq, kind, frame.captured_at, frame.pose, seen.count, None, frame.gravity, seen.sample())
 
 
-def _sample(points: NDArray[np.floating], origin: NDArray[np.float64]) -> bytes:
-    picked = points[:: -(-len(points) // SAMPLE_POINTS) or 1]
-    return (picked - origin).astype("<f4").tobytes()
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """What a depth frame shows; `count` is how many pixels are in range."""
+
+    depth: NDArray[np.uint16]
+    camera: Intrinsics
+    pose: NDArray[np.float64]
+    count: int
+
+    def points(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        return backproject(self.depth, self.camera, self.pose)
+
+    def add_to(self, voxels: VoxelMap) -> None:
+        for points in unit_points(self.depth, self.camera, self.pose, voxels.side):
+            voxels.add_units(points)
+
+    def sample(self) -> bytes:
+        # Of so many pixels, evenly spread, those in range: looking at all of them takes longer than adding them.
+        step = max(1, self.depth.size // (_SAMPLED_PER_POINT * SAMPLE_POINTS))
+        pixels = np.flatnonzero(in_range(self.depth.reshape(-1)[::step])) * step
+        picked = points_at(_some(pixels), self.depth, self.camera, self.pose)
+        return (picked - self.pose[:3]).astype("<f4").tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """What a points frame shows: points in the scanner's frame."""
+
+    own: NDArray[np.float64]
+    pose: NDArray[np.float64]
+
+    @property
+    def count(self) -> int:
+        return len(self.own)
+
+    def points(self) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        return self.own @ rotation(self.pose[3:]).T + self.pose[:3], np.linalg.norm(self.own, axis=1)
+
+    def add_to(self, voxels: VoxelMap) -> None:
+        voxels.add(*self.points())
+
+    def sample(self) -> bytes:
+        return (_some(self.own) @ rotation(self.pose[3:]).T).astype("<f4").tobytes()
+
+
+def _some(rows: NDArray[_Row]) -> NDArray[_Row]:
+    """At most `SAMPLE_POINTS` of the rows, evenly picked."""
+    return rows[:: -(-len(rows) // SAMPLE_POINTS) or 1]
 
 
 def frame_points(frame: DepthFrame | PointsFrame) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """World points (n, 3) of a frame that was accepted, and their distances (n,) from the sensor."""
-    return _usable(frame)[1:]
+    return _accepted(frame).points()
+
+
+def add_frame(voxels: VoxelMap, frame: DepthFrame | PointsFrame) -> None:
+    """Add to a map what `ScanMap.add` adds of a frame that was accepted, to the last bit."""
+    _accepted(frame).add_to(voxels)
 
 
 def intrinsics_of(frame: DepthFrame) -> Intrinsics:
@@ -176,28 +228,39 @@ def intrinsics_of(frame: DepthFrame) -> Intrinsics:
     return Intrinsics(frame.fx, frame.fy, frame.cx, frame.cy)
 
 
-def _usable(frame: DepthFrame | PointsFrame) -> tuple[str | None, NDArray[np.floating], NDArray[np.floating]]:
-    nothing = np.empty((0, 3)), np.empty(0)
+def _accepted(frame: DepthFrame | PointsFrame) -> _Image | _Sweep:
+    seen = _seen(frame)
+    if isinstance(seen, str):
+        detail = f"frame {frame.seq} takes no part: {seen}"
+        raise TypeError(detail)
+    return seen
+
+
+def _seen(frame: DepthFrame | PointsFrame) -> _Image | _Sweep | str:
+    """What a frame shows, or why it takes no part.
+
+    Raises:
+        Rejected: its payload is no good.
+    """
     if frame.tracking == "lost":
-        return Refusal.TRACKING_LOST.value, *nothing
+        return Refusal.TRACKING_LOST.value
+    pose = np.array(frame.pose)
     if isinstance(frame, PointsFrame):
-        own = codec.points_m(frame)
-        pose = np.array(frame.pose)
-        return None, own @ rotation(pose[3:]).T + pose[:3], np.linalg.norm(own, axis=1)
+        return _Sweep(codec.points_m(frame), pose)
     if not _plausible(frame):
-        return Refusal.IMPOSSIBLE_INTRINSICS.value, *nothing
+        return Refusal.IMPOSSIBLE_INTRINSICS.value
     depth = depth_of(frame)
-    points, distance = backproject(depth, intrinsics_of(frame), np.array(frame.pose))
-    if len(points) >= _LEAST_POINTS:
-        return None, points, distance
+    count = int(np.count_nonzero(in_range(depth)))
+    if count >= _LEAST_POINTS:
+        return _Image(depth, intrinsics_of(frame), pose, count)
     in_metres = 0 < int(depth.max()) < 100  # noqa: PLR2004 - whole metres in a field of millimetres
-    return (Refusal.DEPTH_NOT_MILLIMETRES if in_metres else Refusal.NOTHING_IN_RANGE).value, *nothing
+    return (Refusal.DEPTH_NOT_MILLIMETRES if in_metres else Refusal.NOTHING_IN_RANGE).value
 
 
 def depth_of(frame: DepthFrame) -> NDArray[np.uint16]:
     """Its depth image without pixels of low confidence."""
     depth, confidence = codec.depth_mm(frame), codec.confidence(frame)
-    return depth if confidence is None else np.where(confidence >= _LEAST_CONFIDENCE, depth, 0).astype(np.uint16)
+    return depth if confidence is None else np.where(confidence >= _LEAST_CONFIDENCE, depth, np.uint16(0))
 
 
 def _plausible(frame: DepthFrame) -> bool:

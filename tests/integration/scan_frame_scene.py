@@ -103,13 +103,13 @@ class ScanScene:
         return [task for (task,) in rows]
 
 
-def run_scan_scene(database: Database, folder: Path, act: Callable[[ScanScene], Awaitable[None]]) -> None:
-    """Run a test on a tenant with two devices and another tenant with one."""
+def run_scan_scene(database: Database, where: Path | ObjectStore, act: Callable[[ScanScene], Awaitable[None]]) -> None:
+    """Run a test on a tenant with two devices and another tenant with one; objects go into a folder or a store."""
 
     async def go() -> None:
         tenant, other = await create_tenant(database, devices=2), await create_tenant(database, name="other")
         async with open_pool(database.writer_url, DatabaseRole.WRITER, size=4) as pool:
-            objects = open_directory(folder)
+            objects = open_directory(where) if isinstance(where, Path) else where
             pipeline = ScanFramesPipeline(
                 pool=pool,
                 catalog=Catalog(pool, VAULT, SystemClock()),

@@ -220,7 +220,7 @@ def test_a_broken_object_store_commits_nothing_and_what_is_tried_again_is_stored
     async def act(scene: ScanScene) -> None:
         whole = open_directory(tmp_path)
         scene.pipeline._objects = Broken(whole._backend)
-        with pytest.raises(Transient, match="2 of 3 payloads were not stored: the disk is full"):
+        with pytest.raises(Transient, match="2 of 3 objects were not stored: the disk is full"):
             await scene.scan("a", frame(0), frame(1), frame(2))
         assert scene.document("a") == {}
         assert (await scene.scan("a", frame(0), frame(1), frame(2))).inserted == 3

@@ -11,6 +11,7 @@ from ops.findings import (
     Stand,
     judge_alarms,
     judge_clock,
+    judge_objects,
     judge_positions,
     judge_roles,
     judge_secret_key,
@@ -133,3 +134,13 @@ def test_open_alarms_are_counted_by_kind() -> None:
     assert judge_alarms({"refusals": 2, "gap": 1}) == Finding(
         False, "alarms", "open: 1 gap, 2 refusals; `weir alarms list` says what to look at"
     )
+
+
+def test_an_object_store_without_room_for_the_next_scans() -> None:
+    assert str(judge_objects("/data", 5 << 30)) == (
+        "ok   objects    /data takes, gives and removes objects, 5.0 GiB of its disk are free"
+    )
+    assert judge_objects("s3://bucket", None).ok
+    full = judge_objects("/data", (2 << 30) - 1)
+    assert not full.ok
+    assert full.sentence.endswith("2.0 GiB of its disk are free; expected 2: make room, or move it to a larger disk")

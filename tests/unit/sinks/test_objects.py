@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from core.settings import Settings
 from schemas.errors import Misconfigured, Transient
-from sinks.objects import ObjectMissing, ObjectStore, content_key, open_object_store, scan_prefix
+from sinks.durable_files import DurableFiles
+from sinks.objects import ObjectMissing, ObjectStore, content_key, open_directory, open_object_store, scan_prefix
 
 
 @pytest.fixture(params=["directory", "url", "memory"])
@@ -90,6 +92,16 @@ def test_puts_at_once_do_not_disturb_each_other(store: ObjectStore) -> None:
     asyncio.run(act())
 
 
+def test_several_are_put_at_once(store: ObjectStore) -> None:
+    async def act() -> None:
+        await store.put_all({f"batch/{n}/{n % 3}": bytes([n]) * 1000 for n in range(40)})
+        await store.put_all({})
+        assert await listed(store, "batch") == {f"batch/{n}/{n % 3}": 1000 for n in range(40)}
+        assert await store.get("batch/7/1") == b"\x07" * 1000
+
+    asyncio.run(act())
+
+
 def test_keys_follow_the_content_and_no_scan_id_leaves_its_folder() -> None:
     assert content_key("scans/t", b"") == "scans/t/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
     prefix = scan_prefix("t", "../../etc")
@@ -102,6 +114,36 @@ def test_keys_follow_the_content_and_no_scan_id_leaves_its_folder() -> None:
 def test_a_url_that_is_not_understood_says_what_is_expected(url: str) -> None:
     with pytest.raises(Misconfigured, match="expected a folder"):
         open_object_store(Settings(objects_url=url))
+
+
+def test_a_batch_of_which_one_cannot_be_written_says_how_many_and_leaves_no_trace_of_it(tmp_path: Path) -> None:
+    store = open_directory(tmp_path)
+
+    async def act() -> None:
+        await store.put("taken", b"a file")
+        with pytest.raises(Transient, match="1 of 2 objects were not stored: taken/below was not written"):
+            await store.put_all({"taken/below": b"x", "free": b"x"})
+        await store.put_all({"free": b"x"})
+
+    asyncio.run(act())
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["free", "taken"]
+
+
+def test_what_a_crash_left_is_not_listed_and_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    store = open_directory(tmp_path)
+    draft = DurableFiles(tmp_path).begin("scans/a")
+    draft.file.write(b"half of")
+    draft.file.close()
+
+    async def act(before: datetime) -> int:
+        await store.put("scans/b#12x", b"whole")
+        assert await listed(store) == {"scans/b#12x": 5}
+        return await store.remove_unfinished(before)
+
+    now = datetime.now(UTC)
+    assert asyncio.run(act(now - timedelta(hours=24))) == 0
+    assert asyncio.run(act(now + timedelta(hours=1))) == 1
+    assert [path.name for path in (tmp_path / "scans").iterdir()] == ["b#12x"]
 
 
 def test_an_s3_url_gives_a_store_without_asking_the_service() -> None:

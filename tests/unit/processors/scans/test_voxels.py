@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from processors.scans import voxels
+from processors.scans import voxel_sums
 from processors.scans.voxels import VoxelMap
 
 
@@ -55,13 +55,13 @@ def test_sums_are_those_of_adding_point_by_point(seed: int, spread_m: float, cou
     assert np.array_equal(found.center, centers)
 
 
-@pytest.mark.parametrize("limit", ["_DENSE_CELLS", "_EXACT"])
+@pytest.mark.parametrize("limit", ["_DIRECT_CELLS", "_DENSE_CELLS", "_EXACT"])
 def test_sorting_and_numbering_give_the_same_bytes(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     points, distance_m = scattered(1, 3.0, 5_000), np.full(5_000, 2.5)
     numbered, sorted_ = VoxelMap(), VoxelMap()
     numbered.add(points, distance_m)
     numbered.voxels()
-    monkeypatch.setattr(voxels, limit, 0)
+    monkeypatch.setattr(voxel_sums, limit, 0)
     sorted_.add(points, distance_m)
 
     assert sorted_.to_bytes() == numbered.to_bytes()
