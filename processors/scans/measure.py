@@ -231,7 +231,7 @@ def _under_level(scan: _Scan) -> RoomMeasurement:
         overhead = replace(overhead, sigma=math.hypot(floor.sigma, ceiling.sigma), is_seen=True)
     elif not (seen.sensor.is_sparse or seen.is_top_sharp):
         overhead = replace(overhead, sigma=None)
-    report = _report(plan, floor.z, overhead, _SPARSE_SUPPORT if seen.sensor.is_sparse else _LEAST_SUPPORT)
+    report = _report(plan, floor.z, overhead, seen.sensor)
     if plan and ceiling and not (seen.sensor.is_sparse or is_level(seen.points, plan.corners, floor.z, ceiling.z)):
         report = _without_height(report)
     report = replace(report, top_z=seen.top, has_ceiling=ceiling is not None, mirrors=mirrors)
@@ -252,14 +252,10 @@ def _under_field(scan: _Scan, ceiling: CeilingField) -> RoomMeasurement | None:
     shaped = shaped_ceiling(ceiling, plan.corners, seen, floor, wall_sigma)
     if shaped is None:
         return None
-    area = Polygon(plan.corners).area
-    overhead = _Overhead(
-        shaped.highest,
-        math.hypot(floor.sigma, shaped.highest_sigma),
-        floor.z + shaped.volume(floor.z) / area,
-        mean_sigma=shaped.volume_sigma / area,
-    )
-    report = _report(plan, floor.z, overhead, _SPARSE_SUPPORT if seen.sensor.is_sparse else _LEAST_SUPPORT)
+    area, sigma = Polygon(plan.corners).area, math.hypot(floor.sigma, shaped.highest_sigma)
+    mean = floor.z + shaped.volume(floor.z) / area
+    overhead = _Overhead(shaped.highest, sigma, mean, mean_sigma=shaped.volume_sigma / area)
+    report = _report(plan, floor.z, overhead, seen.sensor)
     report = replace(report, top_z=shaped.highest, has_ceiling=True, mirrors=mirrors, shaped=shaped)
     return scan.placed(report, lines, planes) if report.walls else None
 
@@ -307,7 +303,8 @@ class _Overhead:
     is_seen: bool = True
 
 
-def _report(plan: Plan | None, floor_z: float, overhead: _Overhead, least: float) -> RoomMeasurement:
+def _report(plan: Plan | None, floor_z: float, overhead: _Overhead, sensor: Sensor) -> RoomMeasurement:
+    least = _SPARSE_SUPPORT if sensor.is_sparse else _LEAST_SUPPORT
     plausible = overhead.top - floor_z > MIN_HEIGHT_M
     height = Quantity(overhead.top - floor_z, overhead.sigma) if plausible and overhead.sigma else Quantity()
     missing = [] if overhead.is_seen else ["ceiling"]
