@@ -216,3 +216,30 @@ def test_a_sensor_judged_elsewhere_or_not_committed_is_forgotten() -> None:
     assert not recalled(columns(rows[:6], rows[6:8]), 3)
     memory.forget(np.array([SENSOR], np.int32))
     assert not recalled(columns(rows[:8], rows[8:]), 4)
+
+
+def test_gaps_whose_day_was_not_read_are_not_told() -> None:
+    # Of readings from noon on, gaps are known a day later; three hours of silence are asked about before that.
+    at = [*range(0, 20 * 3_600_000, 600_000), *range(23 * 3_600_000, 48 * 3_600_000, 600_000)]
+    memory = Memory()
+    memory.keep(SENSOR, 0, history([(moment, 0, 5.0) for moment in at]), DAY_MS)
+
+    assert memory.recall(SENSOR, DAY_MS, 0, None) is not None
+    assert memory.recall(SENSOR, DAY_MS, 2 * 3_600_000, None) is None
+
+
+def test_readings_that_come_faster_one_by_one_make_a_shorter_pause_a_gap() -> None:
+    # 24 h of a reading a minute, then 1 500 a second apart, each a batch: the median is a second, and 100 s are a gap.
+    at = [*(n * 60_000 for n in range(1440)), *(1439 * 60_000 + n * 1000 for n in range(1, 1501))]
+    rows = [(moment, 0, 5.0) for moment in [*at, at[-1] + 100_000]]
+    memory = Memory()
+    memory.follow(replace(columns([], rows[:1440]), version=np.array([0])))
+    memory.keep(SENSOR, -DAY_MS, history(rows[:1440]), 0)
+    for number in range(1440, len(rows)):
+        memory.follow(
+            replace(columns(rows[number - 1 : number], rows[number : number + 1]), version=np.array([number - 1439]))
+        )
+
+    found = memory.recall(SENSOR, rows[-2][0], 0, None)
+    assert found is not None
+    assert found.gap.tolist() == [False, True]
