@@ -1,6 +1,6 @@
 """`kill -9` at 100 random points of the worker's and the job worker's work, with three of ten replies lost: not a unit is off.
 
-Processes are forked from warm parents (`kill_process`), so that a kill costs a tenth of a second; `test_billing_chaos` kills
+Processes are forked from warm parents (`kill_process`), so that a kill costs a fraction of a second; `test_billing_chaos` kills
 whole ones, on a broker.
 """
 
