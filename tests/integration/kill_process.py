@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -25,17 +26,17 @@ import psycopg
 from accounts.billing.pushes import Pusher
 from accounts.billing.stripe_adapter import StripeBilling
 from core.clock import now_ms
-from core.postgres import DatabaseRole, open_pool
+from core.postgres import DatabaseRole, Pool, open_pool
 from core.tasks import TaskName, enqueue
 from jobs.registry import Resources, Task
 from jobs.retry import Backoff
 from jobs.worker import JobWorker, WorkerOptions
+from sinks.timescale.writer import Fenced
 from streams.batches import RecordBatch
 from tests.integration.metering_scene import FetchedRecord, metered_pipeline
 from tests.integration.push_process import HASTE
 
 TOPIC = "killed-readings"
-BATCH = 4
 _PR_SET_PDEATHSIG = 1
 _Step = Callable[[], None]
 
@@ -45,15 +46,19 @@ async def feed(step: _Step) -> None:
     log = _log()
     async with open_pool(os.environ["DATABASE_URL"], DatabaseRole.WRITER, size=2) as pool:
         pipeline = metered_pipeline(pool)
-        async with pool.connection() as connection:
-            query = "SELECT next_offset FROM weir.stream_position WHERE topic = %s"
-            row = await (await connection.execute(query, (TOPIC,))).fetchone()
-        offset = int(row[0]) if row else 0
-        while offset < len(log):
+        while (offset := await _position(pool)) < len(log):
             step()
-            batch = log[offset : offset + BATCH]
-            await pipeline.process(RecordBatch(TOPIC, 0, "id", offset, batch))
-            offset += len(batch)
+            batch = log[offset : offset + int(os.environ["BATCH"])]
+            # The last commit of a process that was killed may come in after the position was read.
+            with suppress(Fenced):
+                await pipeline.process(RecordBatch(TOPIC, 0, "id", offset, batch))
+
+
+async def _position(pool: Pool) -> int:
+    async with pool.connection() as connection:
+        query = "SELECT next_offset FROM weir.stream_position WHERE topic = %s"
+        row = await (await connection.execute(query, (TOPIC,))).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _log() -> list[FetchedRecord]:

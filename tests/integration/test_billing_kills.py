@@ -45,9 +45,10 @@ pytestmark = pytest.mark.integration
 
 # Of the worker and of the job worker, which takes longer to come back: 100 in all.
 KILLS = {"absolute": (45, 25), "delta": (20, 10)}
-RECORDS = 600
+# Far more than all lives together take in on a fast machine.
+RECORDS = 1_500
 # A life: up to three batches, or one run of pushes, and then some part of the next.
-STEPS, LONGEST_S = {"feed": 3, "push": 1}, 0.05
+STEPS, LONGEST_S = {"feed": 3, "push": 1}, {"feed": 0.02, "push": 0.05}
 
 
 def write_log(path: Path, tenants: dict[str, Tenant], rng: random.Random) -> None:
@@ -81,18 +82,18 @@ async def chaos(database: Database, log: Path, mode: str, rng: random.Random) ->
         database.query("INSERT INTO weir.stream_position VALUES (%s, 0, 'id', 0)", TOPIC)
         lose_replies(rng, stripe, 20_000)
         environment = {
-            "DATABASE_URL": database.writer_url, "LOG": str(log), "MODE": mode,
+            "DATABASE_URL": database.writer_url, "LOG": str(log), "MODE": mode, "BATCH": "4",
             "STRIPE_KEY": KEY, "STRIPE_URL": stripe.url,
         }  # fmt: skip
         lives = {
-            role: [(rng.randint(0, STEPS[role]), rng.uniform(0, LONGEST_S)) for _ in range(kills)]
+            role: [(rng.randint(0, STEPS[role]), rng.uniform(0, LONGEST_S[role])) for _ in range(kills)]
             for role, kills in zip(("feed", "push"), KILLS[mode], strict=True)
         }
         killed = await asyncio.gather(*(kill_all(role, environment, lives[role]) for role in lives))
         assert [dict(one) for one in killed] == [{"killed": kills} for kills in KILLS[mode]]
         [(offset,)] = database.query("SELECT next_offset FROM weir.stream_position WHERE topic = %s", TOPIC)
         assert 0 < offset < RECORDS  # they worked, and were killed at work
-        assert await kill_all("feed", environment, [(RECORDS, 0.0)]) == Counter(ended=1)
+        assert await kill_all("feed", environment | {"BATCH": "100"}, [(RECORDS, 0.0)]) == Counter(ended=1)
         await settle(database, stripe, mode)
         end = datetime.fromtimestamp(now_ms() / 1000, UTC)
         await compare(database, stripe, tenants, end)
