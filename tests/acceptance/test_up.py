@@ -107,7 +107,7 @@ def test_the_doctor_finds_a_running_system_well_through_its_settings_file(system
     subjects = [line.split()[1] for line in said]
     assert subjects == [
         *("settings", "database", "login", "clock", "schema", "workers", "alarms"),
-        *("broker", "topics", "lag", "scans"),
+        *("broker", "topics", "lag", "objects", "scans"),
     ]
 
 
