@@ -67,7 +67,7 @@ def project(tmp_path: Path) -> Path:
 def run(project: Path) -> tuple[int, list[str]]:
     """Exit status and lines of `.ci/run`."""
     environment = {**os.environ, "PATH": f"{project / 'programs'}:{os.environ['PATH']}", "WEIR_KAFKA_BOOTSTRAP": "x:1"}
-    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):  # of the `make -j` that runs this test; the inner one would warn of them
+    for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):  # of the `make -j` around this test: the inner one would warn
         environment.pop(name, None)
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # none is needed, and they take most of the time
     done = subprocess.run(
