@@ -111,8 +111,13 @@ def test_a_worker_frozen_between_statements_gives_up_its_partition(
 
     second = new_worker(WEIR_WORKER_ID="second")
     wait_until(lambda: recording.committed_records(database) == sent, 60, "the second worker has taken over")
-    assert second.log().count("worker.stalled_copy_ended") == 1
+    ended = second.log().count("worker.stalled_copy_ended")
     # Its own sessions were left alone.
     assert "closed connection" not in second.log()
     first.signal(signal.SIGCONT)
+    if where == "idle" and not ended:
+        # Stopped before psycopg's Flush, which would have switched off the server's own limit.
+        wait_until(lambda: "idle-in-transaction timeout" in first.log(), 60, "it hears that the limit ended it")
+    else:
+        assert ended == 1
     recording.assert_recording_is_stored(database)
