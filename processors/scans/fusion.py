@@ -97,7 +97,7 @@ def unit_points(
         part = depth_mm[first : first + rows]
         depth = np.where(in_range(part), part, np.uint16(0))
         units = _units(depth.astype(np.float32), across, down[first : first + rows], turn, start)
-        yield UnitPoints(base, units, _weights().take(depth.reshape(-1)), float(_FAR_MM / 10) ** 2)
+        yield UnitPoints(base, units, _weights().take(depth.reshape(-1)))
 
 
 def _units(
@@ -117,10 +117,10 @@ def _units(
 
 
 @cache
-def _weights() -> NDArray[np.float64]:
+def _weights() -> NDArray[np.int64]:
     """By depth in millimetres; nothing for a depth of 0."""
     weights = weight_of(np.arange(_FAR_MM) / 1000.0)
-    weights[0] = 0.0
+    weights[0] = 0
     return weights
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -97,21 +98,31 @@ class Levelled:
         return find_lines(self.points[band], self.normal[band], self.weight[band], is_sparse=self.sensor.is_sparse)
 
 
-def levelled(kept: Voxels, up: NDArray[np.float64], sensor: Sensor = DEPTH_CAMERA) -> Levelled | None:
-    """By what floor and ceiling share; None without a floor."""
-    normal = coarse_normals(kept) if sensor.is_sparse else normals(kept)
-    return _levelled(kept, normal, refine_up(up, normal, kept.weight), sensor)
+class Surfaces:
+    """Voxels and the normals of what they lie on, to be levelled one way or another.
 
+    Args:
+        kept: the voxels.
+        up: the device's idea of up, unit vector.
+        sensor: what saw them.
+    """
 
-def levelled_by_floor(
-    kept: Voxels, up: NDArray[np.float64], sensor: Sensor = DEPTH_CAMERA
-) -> tuple[Levelled, CeilingField] | None:
-    """By the floor alone, with the planes of a ceiling that is not level; None if it is, or if either was hardly seen."""
-    normal = coarse_normals(kept) if sensor.is_sparse else normals(kept)
-    up = floor_up(kept.center, up, normal, kept.weight)
-    seen = _levelled(kept, normal, up, sensor)
-    field = seen and find_field(seen.points, seen.normal, seen.weight, seen.floor.z)
-    return (seen, field) if seen and field and not field.is_level else None
+    def __init__(self, kept: Voxels, up: NDArray[np.float64], sensor: Sensor = DEPTH_CAMERA) -> None:
+        self._kept = kept
+        self._up = up
+        self._normal = coarse_normals(kept) if sensor.is_sparse else normals(kept)
+        self._sensor = sensor
+
+    def levelled(self) -> Levelled | None:
+        """By what floor and ceiling share; None without a floor."""
+        return _levelled(self._kept, self._normal, refine_up(self._up, self._normal, self._kept.weight), self._sensor)
+
+    def levelled_by_floor(self) -> tuple[Levelled, CeilingField] | None:
+        """By the floor alone, with the planes of a ceiling that is not level; None if it is, or if either was hardly seen."""
+        up = floor_up(self._kept.center, self._up, self._normal, self._kept.weight)
+        seen = _levelled(self._kept, self._normal, up, self._sensor)
+        field = seen and find_field(seen.points, seen.normal, seen.weight, seen.floor.z)
+        return (seen, field) if seen and field and not field.is_level else None
 
 
 def _levelled(kept: Voxels, normal: NDArray[np.float64], up: NDArray[np.float64], sensor: Sensor) -> Levelled | None:
@@ -124,24 +135,49 @@ def _levelled(kept: Voxels, normal: NDArray[np.float64], up: NDArray[np.float64]
     return Levelled(turn, points, normal, kept.weight, floor, ceiling, top, sensor)
 
 
-def along_walls(voxels: Voxels, up: NDArray[np.float64], phase: float) -> tuple[Voxels, NDArray[np.float64]]:
-    """Fine voxels grouped anew in a grid along the longest wall and the floor, so that it does not matter how the world lies."""
-    middle = np.floor(voxels.center.mean(axis=0) / VOXEL_M) * VOXEL_M
-    coarse = regrouped(replace(voxels, center=voxels.center - middle))
-    seen = levelled(coarse, up, SCANNER)
-    lines = seen.lines() if seen is not None else []
-    if seen is None or not lines:
-        return replace(coarse, center=coarse.center + middle), np.eye(3)
+class OwnGrid:
+    """Fine voxels grouped anew in a grid along the longest wall and the floor, so that it does not matter how the world lies.
+
+    Args:
+        voxels: of a scanner.
+        up: unit vector.
+
+    Attributes:
+        turn: rotation from the world to the grid's.
+    """
+
+    def __init__(self, voxels: Voxels, up: NDArray[np.float64]) -> None:
+        self._voxels = voxels
+        self._middle = np.floor(voxels.center.mean(axis=0) / VOXEL_M) * VOXEL_M
+        from_middle = voxels.center - self._middle
+        self._coarse = regrouped(replace(voxels, center=from_middle))
+        seen = Surfaces(self._coarse, up, SCANNER).levelled()
+        lines = seen.lines() if seen is not None else []
+        found = _along(lines, seen) if seen is not None and lines else None
+        self.turn: NDArray[np.float64] = found[0] if found else np.eye(3)
+        self._corner = found[1] if found else None
+        self._turned = from_middle @ self.turn.T
+
+    def phases(self, phases: Sequence[float]) -> Iterator[Voxels]:
+        """The voxels, once for each place of the planes in their voxels; once in the world's own grid if there is no wall."""
+        if self._corner is None:
+            yield replace(self._coarse, center=self._coarse.center + self._middle)
+            return
+        for phase in phases:
+            corner = self._corner - VOXEL_M * phase
+            moved = regrouped(replace(self._voxels, center=self._turned - corner))
+            yield replace(moved, center=moved.center + corner + self.turn @ self._middle)
+
+
+def _along(lines: Sequence[WallLine], seen: Levelled) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rotation to the first of the walls, and the corner that it makes with the floor and a wall across."""
     x, y = lines[0].along
     about_z = np.array([[x, y, 0.0], [-y, x, 0.0], [0.0, 0.0, 1.0]])
-    turn = about_z @ seen.turn
     across = next((line for line in lines if abs(line.along @ lines[0].along) < 0.1), None)  # noqa: PLR2004
     corner = about_z @ np.array([*(lines[0].rho * lines[0].normal), seen.floor.z])
     if across is not None:
         corner[0] = across.rho * float(np.sign(across.normal @ lines[0].along))
-    corner -= VOXEL_M * phase
-    moved = regrouped(replace(voxels, center=(voxels.center - middle) @ turn.T - corner))
-    return replace(moved, center=moved.center + corner + turn @ middle), turn
+    return about_z @ seen.turn, corner
 
 
 def _is_riser(line: WallLine, plan: NDArray[np.float64], at_step: NDArray[np.bool_], foot: NDArray[np.bool_]) -> bool:

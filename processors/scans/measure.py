@@ -16,7 +16,7 @@ from processors.scans.agreement import wander
 from processors.scans.ceiling_parts import ShapedCeiling, shaped_ceiling
 from processors.scans.ceilings import CeilingField
 from processors.scans.extents import Quantity, area_sigma, perimeter_sigma, sides
-from processors.scans.levelled import DEPTH_CAMERA, SCANNER, Levelled, Sensor, along_walls, levelled, levelled_by_floor
+from processors.scans.levelled import DEPTH_CAMERA, SCANNER, Levelled, OwnGrid, Sensor, Surfaces
 from processors.scans.levels import MIN_HEIGHT_M, Level, is_level
 from processors.scans.mirrors import Folding, rays_of
 from processors.scans.plan import DENSE_FLOOD, SPARSE_FLOOD, Edge, Plan, draw_plan
@@ -117,8 +117,9 @@ def measure_room(
         return RoomMeasurement(missing_parts=("everything",))
     if not sensor.is_sparse:
         return _measured(kept, np.eye(3), cameras, up, sensor, samples)
-    for phase in _PHASES:
-        found = _measured(*along_walls(kept, up, phase), cameras, up, sensor, samples)
+    grid, found = OwnGrid(kept, up), RoomMeasurement()
+    for regrouped in grid.phases(_PHASES):
+        found = _measured(regrouped, grid.turn, cameras, up, sensor, samples)
         if found.walls:
             break
     return found
@@ -132,14 +133,15 @@ def _measured(
     sensor: Sensor,
     samples: Sequence[NDArray[np.float64]],
 ) -> RoomMeasurement:
-    seen = levelled(kept, turn @ up, sensor)
+    surfaces = Surfaces(kept, turn @ up, sensor)
+    seen = surfaces.levelled()
     if seen is None:
         return RoomMeasurement(missing_parts=("floor",))
     found = _under_level(_Scan(seen, seen.turn @ turn, cameras, samples))
     is_whole = bool(found.walls) and found.has_ceiling and found.height.value is not None
     if is_whole and not sensor.is_sparse:
         return found
-    other = levelled_by_floor(kept, turn @ up, sensor)
+    other = surfaces.levelled_by_floor()
     is_level_after_all = other is None or other[1].is_mostly_level
     if other is not None and sensor.is_sparse and is_whole:
         is_level_after_all |= other[1].is_mostly_at(other[0].floor.z + (found.height.value or 0.0))

@@ -7,8 +7,10 @@ pixel's footprint, which makes near and far walls count alike.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import zstandard
@@ -21,6 +23,7 @@ from processors.scans.voxel_sums import (
     SHIFTS,
     UnitPoints,
     VoxelSums,
+    numbered,
     united,
 )
 
@@ -30,6 +33,8 @@ _VOXEL_UNITS: Final = 400
 # Clouds are kept finer: they are measured in a grid along their own walls.
 CLOUD_UNITS: Final = 200
 _BLOCK_POINTS: Final = 1 << 16
+# Of a box of more cells than this voxels are sorted, of a smaller one numbered through.
+_DENSE_CELLS: Final = 1 << 24
 # Of the second spread against the largest: below it the first cannot be told from the second.
 _CLEAR: Final = 1e-6
 # Points farther than this from the origin have no voxel: 2^20 voxels of 4 cm to each side.
@@ -87,10 +92,10 @@ class VoxelMap:
         for start in range(0, len(points), _BLOCK_POINTS):
             part = slice(start, start + _BLOCK_POINTS)
             units = np.rint(np.multiply(points[part].T, np.float64(UNITS_PER_M), order="C")).astype(np.int32)
-            weight = np.ones(units.shape[1])
+            weight = np.ones(units.shape[1], dtype=np.int64)
             if distance_m is not None:
                 weight = weight_of(np.asarray(distance_m[part], dtype=np.float64))
-            self.add_units(UnitPoints((0, 0, 0), units, weight, float(weight.max())))
+            self.add_units(UnitPoints((0, 0, 0), units, weight))
 
     def add_units(self, points: UnitPoints) -> None:
         """Add a block of points that were placed already."""
@@ -127,9 +132,9 @@ class VoxelMap:
         return voxel_map
 
 
-def weight_of(distance_m: NDArray[np.float64]) -> NDArray[np.float64]:
+def weight_of(distance_m: NDArray[np.float64]) -> NDArray[np.int64]:
     """Of points so far from the sensor, in whole cm²."""
-    return np.maximum(np.rint(distance_m * 100), 1.0) ** 2
+    return np.maximum(np.rint(distance_m * 100).astype(np.int64), 1) ** 2
 
 
 def coarse_normals(voxels: Voxels) -> NDArray[np.float64]:
@@ -146,29 +151,80 @@ def regrouped(voxels: Voxels) -> Voxels:
 
 
 def _grouped(voxels: Voxels, index: NDArray[np.int64]) -> tuple[Voxels, NDArray[np.intp]]:
-    key, row = np.unique(index @ (1 << np.array(SHIFTS)), return_inverse=True)
+    key, row = _distinct(index)
     weight = np.asarray(np.bincount(row, voxels.weight), dtype=np.float64)
     center = np.stack([np.bincount(row, voxels.weight * axis) / weight for axis in voxels.center.T], axis=1)
     return Voxels(key, center, weight, np.asarray(np.bincount(row, voxels.count), dtype=np.int64)), row
 
 
+def _distinct(index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """The keys of cells (n, 3), in order and each once, and which of them each cell has."""
+    keys = index @ (1 << np.array(SHIFTS))
+    box = _Box.around(index)
+    if box.cells > _DENSE_CELLS:
+        found, row = np.unique(keys, return_inverse=True)
+        return found, row
+    there, place = numbered(box.numbers(index).astype(np.int32), box.cells)
+    found = np.empty(len(there), dtype=np.int64)
+    found[place] = keys
+    return found, place.astype(np.intp)
+
+
+class _Box(NamedTuple):
+    """The cells around some; numbered through, they are in the order of their keys."""
+
+    low: NDArray[np.int64]
+    size: tuple[int, int, int]
+
+    @classmethod
+    def around(cls, index: NDArray[np.int64], margin: int = 0) -> _Box:
+        low = index.min(axis=0) - margin
+        across, along, up = (int(each) + margin + 1 for each in index.max(axis=0) - low)
+        return cls(low, (across, along, up))
+
+    @property
+    def cells(self) -> int:
+        return math.prod(self.size)
+
+    def numbers(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        _, along, up = self.size
+        x, y, z = index.T
+        numbers: NDArray[np.int64] = ((x - self.low[0]) * along + (y - self.low[1])) * up + (z - self.low[2])
+        return numbers
+
+
 def normals(voxels: Voxels) -> NDArray[np.float64]:
     """Unit normal at each voxel (sign arbitrary) from the centroids of its 27-neighbourhood; shape (n, 3).
 
-    Neighbours along z are neighbours in the sorted keys, so nine pairs of searches and running sums give all moments.
+    Neighbours along z are neighbours in the sorted keys, so nine pairs of places and running sums give all moments.
     """
     middle = voxels.center.mean(axis=0)
     p = voxels.center - middle
     terms = np.column_stack([np.ones(len(p)), p, p[:, [0, 0, 0, 1, 1, 2]] * p[:, [0, 1, 2, 1, 2, 2]]])
     running = np.concatenate([np.zeros((1, 10)), np.cumsum(terms, axis=0)])
     total = np.zeros((len(p), 10))
-    for dx in (-1, 0, 1):
-        for dy in (-1, 0, 1):
-            around = voxels.key + (dx << 2 * AXIS_BITS) + (dy << AXIS_BITS)
-            total += running[np.searchsorted(voxels.key, around + 1, "right")]
-            total -= running[np.searchsorted(voxels.key, around - 1, "left")]
+    for begin, end in _posts_around(voxels.key):
+        total += running.take(end, axis=0)
+        total -= running.take(begin, axis=0)
     mean = total[:, 1:4] / total[:, :1]
     return _least_spread(total[:, 4:] / total[:, :1] - mean[:, [0, 0, 0, 1, 1, 2]] * mean[:, [0, 1, 2, 1, 2, 2]])
+
+
+def _posts_around(key: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.signedinteger], NDArray[np.signedinteger]]]:
+    """For each of the nine posts of three voxels around each voxel, which of the sorted keys are in it: from, and up to."""
+    index = np.stack([key >> shift & AXIS_MASK for shift in SHIFTS], axis=1)
+    box = _Box.around(index, margin=1)
+    if box.cells > _DENSE_CELLS:
+        for step in ((dx << 2 * AXIS_BITS) + (dy << AXIS_BITS) for dx in (-1, 0, 1) for dy in (-1, 0, 1)):
+            yield np.searchsorted(key, key + step - 1, "left"), np.searchsorted(key, key + step + 1, "right")
+        return
+    number = box.numbers(index)
+    below = np.zeros(box.cells + 1, dtype=np.int32)
+    below[number + 1] = 1
+    np.cumsum(below, out=below)
+    _, along, up = box.size
+    for step in ((dx * along + dy) * up for dx in (-1, 0, 1) for dy in (-1, 0, 1)):
+        yield below.take(number + (step - 1)), below.take(number + (step + 2))
 
 
 def _least_spread(covariance: NDArray[np.float64]) -> NDArray[np.float64]:

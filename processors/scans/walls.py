@@ -113,6 +113,41 @@ def find_lines(
     return finder.lines
 
 
+class _Votes:
+    """How many free voxels lie in each strip of each direction: what is no longer free is taken off, as that is less to count.
+
+    Args:
+        rho: distance of every voxel along every direction, shape (n, 180).
+    """
+
+    def __init__(self, rho: NDArray[np.float64]) -> None:
+        self._rho = rho
+        self._nearest, self._farthest = rho.min(axis=1), rho.max(axis=1)
+        self._counted = np.zeros(len(rho), dtype=bool)
+        self._low, self._width = math.nan, 0
+        self._votes = np.zeros((180, 0), dtype=np.int64)
+
+    def strongest(self, free: NDArray[np.bool_]) -> tuple[int, float]:
+        """Degree and rho of the line that most of these voxels lie on, which were all free the last time."""
+        low = float(self._nearest[free].min()) - _RHO_BIN_M
+        gone = self._counted & ~free
+        if low == self._low and 2 * gone.sum() < free.sum():
+            self._votes -= self._of(gone)
+        else:
+            self._low, self._width = low, int((self._farthest[free].max() - low) / _RHO_BIN_M) + 3
+            self._votes = self._of(free)
+        self._counted = free.copy()
+        # Two bins, as a wall is thicker than one and may lie across their border.
+        pairs = self._votes[:, :-1] + self._votes[:, 1:]
+        degree, place = np.unravel_index(int(pairs.argmax()), pairs.shape)
+        return int(degree), low + (float(place) + 1) * _RHO_BIN_M
+
+    def _of(self, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
+        bins = ((self._rho[rows] - self._low) / _RHO_BIN_M).astype(np.int64)
+        bins += np.arange(180) * self._width
+        return np.bincount(bins.ravel(), minlength=180 * self._width).reshape(180, self._width)
+
+
 class _Finder:
     """Finds lines one after the other; a voxel that a line explains does not speak for another."""
 
@@ -125,13 +160,14 @@ class _Finder:
         self._free = np.ones(len(plan), dtype=bool)
         # Distance of every voxel along every direction, one column a degree: the Hough transform without its sum.
         self._rho = plan @ _DIRECTIONS.T
+        self._votes = _Votes(self._rho)
         self.lines: list[WallLine] = []
 
     def find_next(self) -> bool:
         """Try the line that most free voxels lie on; False when no wall can be left."""
         if self._free.sum() < _MIN_VOXELS:
             return False
-        degree, rho = self._strongest()
+        degree, rho = self._votes.strongest(self._free)
         line = self._fit(_DIRECTIONS[degree], rho)
         if line is None:
             if not self._is_sparse:
@@ -159,17 +195,6 @@ class _Finder:
         if self._is_sparse:
             return _SPARSE_SPREAD_M
         return _MAX_SPREAD_M if line.is_long else _MAX_SHORT_SPREAD_M
-
-    def _strongest(self) -> tuple[int, float]:
-        rho = self._rho[self._free]
-        low = float(rho.min()) - _RHO_BIN_M
-        bins = ((rho - low) / _RHO_BIN_M).astype(np.int64)
-        width = int(bins.max()) + 3
-        votes = np.bincount((bins + np.arange(180) * width).ravel(), minlength=180 * width).reshape(180, width)
-        # Two bins, as a wall is thicker than one and may lie across their border.
-        pairs = votes[:, :-1] + votes[:, 1:]
-        degree, place = np.unravel_index(int(pairs.argmax()), pairs.shape)
-        return int(degree), low + (float(place) + 1) * _RHO_BIN_M
 
     def _fit(self, direction: NDArray[np.float64], rho: float) -> WallLine | None:
         """Weighted total least squares around a first guess; None if too little of it is seen and free."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from processors.scans import voxel_sums
+from processors.scans import voxel_rows, voxel_sums
 from processors.scans.voxels import VoxelMap
 
 
@@ -55,16 +55,30 @@ def test_sums_are_those_of_adding_point_by_point(seed: int, spread_m: float, cou
     assert np.array_equal(found.center, centers)
 
 
-@pytest.mark.parametrize("limit", ["_DIRECT_CELLS", "_DENSE_CELLS", "_EXACT"])
-def test_sorting_and_numbering_give_the_same_bytes(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("bricks", [0, 100, 600])
+def test_voxels_have_the_same_bytes_with_room_in_the_tables_for_none_some_or_most(
+    bricks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     points, distance_m = scattered(1, 3.0, 5_000), np.full(5_000, 2.5)
-    numbered, sorted_ = VoxelMap(), VoxelMap()
-    numbered.add(points, distance_m)
-    numbered.voxels()
-    monkeypatch.setattr(voxel_sums, limit, 0)
-    sorted_.add(points, distance_m)
+    all_in_tables, others_sorted = VoxelMap(), VoxelMap()
+    all_in_tables.add(points, distance_m)
+    monkeypatch.setattr(voxel_rows, "_MOST_BRICKS", bricks)
+    monkeypatch.setattr(voxel_rows, "_MOST", (0.4, 0.6))
+    monkeypatch.setattr(voxel_sums, "_MOST_WAITING", 1_500)
+    for rows in np.array_split(np.arange(5_000), 5):
+        others_sorted.add(points[rows], distance_m[rows])
 
-    assert sorted_.to_bytes() == numbered.to_bytes()
+    assert others_sorted.to_bytes() == all_in_tables.to_bytes()
+
+
+def test_a_room_keeps_its_table_when_a_point_lies_kilometres_away() -> None:
+    room = scattered(3, 2.0, 4_000)
+    voxel_map = VoxelMap()
+    for rows in (room[:2_000], np.array([[9_000.0, -9_000.0, 9_000.0]]), room[2_000:]):
+        voxel_map.add(rows, np.ones(len(rows)))
+    expected = by_hand(np.concatenate([room, [[9_000.0, -9_000.0, 9_000.0]]]), np.ones(4_001))
+
+    assert voxel_map.voxels().count.tolist() == [row[4] for _, row in sorted(expected.items())]
 
 
 def test_what_was_looked_at_does_not_change_afterwards() -> None:
