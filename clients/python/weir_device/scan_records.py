@@ -32,10 +32,13 @@ if TYPE_CHECKING:
 PART_BYTES: Final = 768 * 1024
 """Of a file's piece: the most that Weir takes."""
 DEPTH_BUDGET_BYTES: Final = 20_000
+"""Of the record of a phone's depth image, 256 x 192 pixels; one of more pixels may have as much more."""
 MAX_SCAN_SEQ: Final = 999_999
 EARLIEST_MS: Final = 1_262_304_000_000
 _UNIT_TOLERANCE: Final = 0.01
 _POINT_BYTES: Final = 12
+_PHONE_PIXELS: Final = 256 * 192
+_LENGTH_BYTES: Final = 4  # of MessagePack's lengths, at most
 
 Tracking = Literal["normal", "limited", "lost"]
 
@@ -98,17 +101,22 @@ def depth_record(
         intrinsics: of this image.
         pose: of the camera.
         confidence: 0 low, 1 medium, 2 high, one for each pixel: an array, or bytes.
-        budget_bytes: what the compressed image may have; beyond it, depth is rounded to 2 mm, then to 4 mm. None: never.
+        budget_bytes: what the record of an image of 256 x 192 pixels may have, one of more pixels as much more; beyond
+            it, depth is rounded to a quarter of a phone's noise at that depth, then to more, twice the noise at most.
+            None: never.
 
     Raises:
         ValueError: sizes do not match, or the record would be too large.
     """
     size = (intrinsics.height, intrinsics.width)
     fields = {name: getattr(intrinsics, name) for name in ("width", "height", "fx", "fy", "cx", "cy")}
-    fields |= {"pose": pose.numbers(), **_depth(depth, size, budget_bytes)}
+    fields |= {"pose": pose.numbers(), "depth_encoding": "delta16-zstd"}
     if confidence is not None:
         fields |= _confidence(confidence, size)
-    return _record("depth", seq, moment, fields)
+    if budget_bytes is not None:
+        budget_bytes = budget_bytes * max(size[0] * size[1], _PHONE_PIXELS) // _PHONE_PIXELS
+        budget_bytes -= len(_record("depth", seq, moment, fields | {"depth": b""})) + _LENGTH_BYTES
+    return _record("depth", seq, moment, fields | _depth(depth, size, budget_bytes))
 
 
 def points_record(seq: int, moment: Moment, points: bytes | Array, pose: Pose) -> bytes:
