@@ -123,7 +123,8 @@ def _opened(source: Source) -> PlyRows | PcdRows:
 def _points(columns: Columns) -> NDArray[np.floating]:
     axes = [columns[name] for name in "xyz"]
     wide = any(axis.dtype.itemsize > 4 or axis.dtype.kind != "f" for axis in axes)  # noqa: PLR2004 - bytes of a float
-    return np.stack(axes, axis=1).astype(np.float64 if wide else np.float32, copy=False)
+    # Axis after axis in memory, as they are looked through and added up.
+    return np.stack(axes, dtype=np.float64 if wide else np.float32, casting="unsafe").T
 
 
 def _colours(columns: Columns) -> NDArray[np.uint8] | None:

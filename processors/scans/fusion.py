@@ -95,7 +95,7 @@ def unit_points(
     rows = max(1, _BLOCK_PIXELS // depth_mm.shape[1])
     for first in range(0, len(depth_mm), rows):
         part = depth_mm[first : first + rows]
-        depth = np.where(in_range(part), part, np.uint16(0))
+        depth = part * in_range(part)
         units = _units(depth.astype(np.float32), across, down[first : first + rows], turn, start)
         yield UnitPoints(base, units, _weights().take(depth.reshape(-1)))
 
@@ -117,9 +117,9 @@ def _units(
 
 
 @cache
-def _weights() -> NDArray[np.int64]:
+def _weights() -> NDArray[np.int32]:
     """By depth in millimetres; nothing for a depth of 0."""
-    weights = weight_of(np.arange(_FAR_MM) / 1000.0)
+    weights = weight_of(np.arange(_FAR_MM) / 1000.0).astype(np.int32)
     weights[0] = 0
     return weights
 

@@ -123,8 +123,7 @@ class ScanMap:
         """Add points (n, 3) that have no pose, metres; returns how many could be used. Not idempotent: call once a file."""
         used = 0
         for block in blocks:
-            near = (np.abs(block) <= _FARTHEST_CLOUD_M).all(axis=1) & block.any(axis=1)
-            points = block[near]  # comparisons with NaN are false
+            points = _near(block)
             self._maps["cloud"].add(points)
             used += len(points)
             self.cloud_dropped += len(block) - len(points)
@@ -206,6 +205,13 @@ class _Sweep:
 
     def sample(self) -> bytes:
         return (_some(self.own) @ rotation(self.pose[3:]).T).astype("<f4").tobytes()
+
+
+def _near(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Those that are points, have a voxel and are not (0, 0, 0); comparisons with NaN are false."""
+    if points.min() >= -_FARTHEST_CLOUD_M and points.max() <= _FARTHEST_CLOUD_M and points[:, 0].all():
+        return points
+    return points[(np.abs(points) <= _FARTHEST_CLOUD_M).all(axis=1) & points.any(axis=1)]
 
 
 def _some(rows: NDArray[_Row]) -> NDArray[_Row]:

@@ -1,12 +1,12 @@
 """Sums over the points of each voxel, in whole numbers, and so the same in whatever order points come.
 
 Points are added to the rows of their voxels block by block, while what is computed of them is in the processor's cache. What
-lies too far off for the rows' tables is sorted.
+lies too far off for the rows' table is sorted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -18,12 +18,16 @@ AXIS_BITS: Final = 21
 AXIS_MASK: Final = (1 << AXIS_BITS) - 1
 AXIS_OFFSET: Final = 1 << (AXIS_BITS - 1)
 SHIFTS: Final = (2 * AXIS_BITS, AXIS_BITS, 0)
+# Of 40 bytes each: with fewer nobody begins, with more they are given up for new ones.
+_LEAST_ROWS: Final = 1 << 18
+_MOST_ROWS: Final = 1 << 22
 # Sums of far points that may wait for more: half a hundred bytes each.
 _MOST_WAITING: Final = 1 << 19
 
 Sums = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Keys of voxels in order, each once, and a row for each: weight, weight · x, weight · y, weight · z within it, count."""
 
+Weights = NDArray[np.int32] | NDArray[np.int64]
 NO_SUMS: Final[Sums] = (np.empty(0, dtype=np.int64), np.empty((0, 5), dtype=np.int64))
 
 
@@ -33,12 +37,12 @@ class UnitPoints(NamedTuple):
     Attributes:
         base: corner of a voxel that `units` are counted from, in voxels.
         units: shape (3, n).
-        weight: shape (n,); 0 in rows that are no points.
+        weight: shape (n,), of a type that holds its products with the side of a voxel; 0 in rows that are no points.
     """
 
     base: tuple[int, int, int]
     units: NDArray[np.int32]
-    weight: NDArray[np.int64]
+    weight: Weights
 
 
 class VoxelSums:
@@ -51,48 +55,70 @@ class VoxelSums:
 
     def __init__(self, side: int, start: Sums = NO_SUMS) -> None:
         self._side = np.int32(side)
-        self._rows = VoxelRows()
-        self._columns = np.zeros((5, 1), dtype=np.int64)
+        self._rows, self._columns = VoxelRows(), np.zeros((5, 0), dtype=np.int64)
         self._settled = start
-        self._far: list[Sums] = []
+        self._waiting: list[Sums] = []
         self._known: Sums | None = start
 
     def add(self, points: UnitPoints) -> None:
         """Add a block of points: so many that what is computed of them stays in the cache."""
         self._known = None
         cell = points.units // self._side
-        within = points.units - cell * self._side
+        within = cell * -self._side
+        within += points.units
         cell += np.array(points.base, dtype=np.int32)[:, None]
-        weight, inside = points.weight, self._rows.make_room(cell)
-        if inside is not None:
-            outside = ~inside
-            self._put_off(cell[:, outside], within[:, outside], weight[outside])
-            cell, within, weight = cell[:, inside], within[:, inside], weight[inside]
-        row = self._rows.of(cell).astype(np.intp)
-        if self._rows.count >= self._columns.shape[1]:
-            more = np.zeros((5, 2 * self._rows.count), dtype=np.int64)
-            more[:, : self._columns.shape[1]] = self._columns
-            self._columns = more
+        row = self._rows.of(cell)
+        if row is None:
+            self._make_room(cell, within, points.weight)
+        else:
+            self._add(row, within, points.weight)
+
+    def _make_room(self, cell: NDArray[np.int32], within: NDArray[np.int32], weight: Weights) -> None:
+        """For what lies outside of the tables; what is too far off waits."""
+        inside = self._rows.make_room(cell)
+        far = ~inside
+        if far.any():
+            self._wait(_sorted(_keys(cell[:, far]), np.stack([*_terms(within[:, far], weight[far])], axis=1)))
+        if inside.any() and (row := self._rows.of(cell[:, inside])) is not None:
+            self._add(row, within[:, inside], weight[inside])
+
+    def _add(self, row: NDArray[np.intp], within: NDArray[np.int32], weight: Weights) -> None:
+        self._make_columns()
         for column, term in zip(self._columns, _terms(within, weight), strict=True):
             np.add.at(column, row, term)
+        if self._rows.count > _MOST_ROWS:
+            self._wait(self._in_tables())
+            self._rows, self._columns = VoxelRows(), np.zeros((5, 0), dtype=np.int64)
 
     def sums(self) -> Sums:
         """Of everything added so far; what was given is never changed."""
         if self._known is None:
             self._settle()
-            row = slice(1, self._rows.count + 1)
-            near = _in_order(_keys(self._rows.cells()), self._columns[:, row])
-            self._known = united([self._settled, near])
+            self._known = united([self._settled, self._in_tables()])
         return self._known
 
-    def _put_off(self, cell: NDArray[np.int32], within: NDArray[np.int32], weight: NDArray[np.int64]) -> None:
-        self._far.append(_sorted(_keys(cell), np.stack(list(_terms(within, weight)), axis=1)))
+    def _make_columns(self) -> None:
+        there = self._columns.shape[1]
+        if self._rows.count > there:
+            columns = np.zeros((5, max(2 * self._rows.count, _LEAST_ROWS)), dtype=np.int64)
+            columns[:, :there] = self._columns
+            self._columns = columns
+
+    def _in_tables(self) -> Sums:
+        """Without the voxels of rows that are no points."""
+        row = np.flatnonzero(self._columns[4])
+        keys = _keys(self._rows.cells(row))
+        order = np.argsort(keys)
+        return keys[order], self._columns.take(row[order], axis=1).T
+
+    def _wait(self, sums: Sums) -> None:
+        self._waiting.append(sums)
         # What was settled is gone through again only with as much besides.
-        if sum(len(keys) for keys, _ in self._far) > max(_MOST_WAITING, len(self._settled[0])):
+        if sum(len(keys) for keys, _ in self._waiting) > max(_MOST_WAITING, len(self._settled[0])):
             self._settle()
 
     def _settle(self) -> None:
-        self._settled, self._far = united([self._settled, *self._far]), []
+        self._settled, self._waiting = united([self._settled, *self._waiting]), []
 
 
 def united(parts: Sequence[Sums]) -> Sums:
@@ -124,17 +150,12 @@ def numbered(cells: NDArray[np.int32], size: int) -> tuple[NDArray[np.int32], ND
     return there.astype(np.int32), place[cells]
 
 
-def _terms(within: NDArray[np.int32], weight: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-    """What each point adds to the columns of its voxel."""
-    x, y, z = within
-    return weight, x * weight, y * weight, z * weight, (weight > 0).astype(np.int64)
-
-
-def _in_order(keys: NDArray[np.int64], columns: NDArray[np.int64]) -> Sums:
-    """Without the voxels of rows that are no points."""
-    order = np.argsort(keys)
-    order = order[columns[4, order] > 0]
-    return keys[order], np.ascontiguousarray(columns[:, order].T)
+def _terms(within: NDArray[np.int32], weight: Weights) -> Iterator[NDArray[np.int64]]:
+    """What each point adds to the columns of its voxel, one after the other."""
+    yield weight.astype(np.int64, copy=False)
+    for axis in within:
+        yield (axis * weight).astype(np.int64, copy=False)
+    yield (weight > 0).astype(np.int64)
 
 
 def _sorted(keys: NDArray[np.int64], terms: NDArray[np.int64]) -> Sums:

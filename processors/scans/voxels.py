@@ -23,6 +23,7 @@ from processors.scans.voxel_sums import (
     SHIFTS,
     UnitPoints,
     VoxelSums,
+    Weights,
     numbered,
     united,
 )
@@ -92,7 +93,7 @@ class VoxelMap:
         for start in range(0, len(points), _BLOCK_POINTS):
             part = slice(start, start + _BLOCK_POINTS)
             units = np.rint(np.multiply(points[part].T, np.float64(UNITS_PER_M), order="C")).astype(np.int32)
-            weight = np.ones(units.shape[1], dtype=np.int64)
+            weight: Weights = np.ones(units.shape[1], dtype=np.int32)
             if distance_m is not None:
                 weight = weight_of(np.asarray(distance_m[part], dtype=np.float64))
             self.add_units(UnitPoints((0, 0, 0), units, weight))
