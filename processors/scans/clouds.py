@@ -124,7 +124,7 @@ def _points(columns: Columns) -> NDArray[np.floating]:
     axes = [columns[name] for name in "xyz"]
     wide = any(axis.dtype.itemsize > 4 or axis.dtype.kind != "f" for axis in axes)  # noqa: PLR2004 - bytes of a float
     # Axis after axis in memory, as they are looked through and added up.
-    return np.stack(axes, dtype=np.float64 if wide else np.float32, casting="unsafe").T
+    return np.stack([axis.astype(np.float64 if wide else np.float32, copy=False) for axis in axes]).T
 
 
 def _colours(columns: Columns) -> NDArray[np.uint8] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
@@ -186,14 +186,17 @@ class _Scan:
         return math.hypot(sigma, _WANDER_SHARE * wander(self.visits, normal, rho))
 
     def plan(
-        self, lines: Sequence[WallLine], ceiling: Sequence[NDArray[np.float64]], top: NDArray[np.float64] | float
+        self,
+        lines: Sequence[WallLine],
+        ceiling: Sequence[NDArray[np.float64]],
+        top: Callable[[], NDArray[np.float64] | float],
     ) -> tuple[Plan | None, tuple[int, ...]]:
         """The plan around the cameras, and which of its walls have mirrors.
 
         Args:
             lines: of walls.
             ceiling: voxels of each of its planes, shape (n, 3).
-            top: its height over all voxels.
+            top: tells its height over all voxels, if that is needed.
         """
         points = self.seen.points
         flat = np.concatenate([points[np.abs(points[:, 2] - self.floor.z) < _LEVEL_M], *ceiling])
@@ -203,7 +206,7 @@ class _Scan:
             return None, ()
         mirrors: list[int] = []
         if not self.seen.sensor.is_sparse:
-            folding = Folding(plan.edges, points, self.floor.z, top, rays_of(self.cameras, self.visits))
+            folding = Folding(plan.edges, points, self.floor.z, top(), rays_of(self.cameras, self.visits))
             mirrors = folding.mirrored_walls()
             ceiling = [folding.drop_images(one, mirrors) for one in ceiling]
         goes_on = any(_goes_on(plan, one, is_part=len(ceiling) > 1) for one in ceiling)
@@ -227,7 +230,7 @@ def _under_level(scan: _Scan) -> RoomMeasurement:
     ceiling = seen.ceiling and scan.wandered(seen.ceiling)
     lines = scan.wall_lines(seen.lines())
     at_ceiling = [seen.points[np.abs(seen.points[:, 2] - seen.top) < _LEVEL_M]] if ceiling else []
-    plan, mirrors = scan.plan(lines, at_ceiling, seen.top)
+    plan, mirrors = scan.plan(lines, at_ceiling, lambda: seen.top)
     overhead = _Overhead(seen.top, _WALL_TOP_SIGMA_M, seen.top, is_seen=False)
     if ceiling is not None:
         overhead = replace(overhead, sigma=math.hypot(floor.sigma, ceiling.sigma), is_seen=True)
@@ -247,7 +250,7 @@ def _under_field(scan: _Scan, ceiling: CeilingField) -> RoomMeasurement | None:
     ceiling = ceiling.surer([scan.sigma(one.sigma, *plane) for one, plane in zip(ceiling.planes, planes, strict=True)])
     lines = scan.wall_lines(seen.lines_under(ceiling))
     at_ceiling = [ceiling.points[ceiling.plane_of == number] for number in range(len(planes))]
-    plan, mirrors = scan.plan(lines, at_ceiling, ceiling.range_at(seen.points[:, :2])[1])
+    plan, mirrors = scan.plan(lines, at_ceiling, lambda: ceiling.range_at(seen.points[:, :2])[1])
     if plan is None:
         return None
     wall_sigma = max(edge.line.sigma for edge in plan.edges)

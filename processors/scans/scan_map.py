@@ -211,7 +211,8 @@ def _near(points: NDArray[np.floating]) -> NDArray[np.floating]:
     """Those that are points, have a voxel and are not (0, 0, 0); comparisons with NaN are false."""
     if points.min() >= -_FARTHEST_CLOUD_M and points.max() <= _FARTHEST_CLOUD_M and points[:, 0].all():
         return points
-    return points[(np.abs(points) <= _FARTHEST_CLOUD_M).all(axis=1) & points.any(axis=1)]
+    kept: NDArray[np.bool_] = (np.abs(points) <= _FARTHEST_CLOUD_M).all(axis=1) & points.any(axis=1)
+    return points[kept]
 
 
 def _some(rows: NDArray[_Row]) -> NDArray[_Row]:

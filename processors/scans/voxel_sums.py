@@ -140,14 +140,14 @@ def united(parts: Sequence[Sums]) -> Sums:
     return keys[is_first], sums
 
 
-def numbered(cells: NDArray[np.int32], size: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def numbered(cells: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
     """The distinct ones of numbers below `size`, in order, and the place of each among them."""
     is_there = np.zeros(size, dtype=bool)
     is_there[cells] = True
     there = np.flatnonzero(is_there)
     place = np.empty(size, dtype=np.int32)
     place[there] = np.arange(len(there), dtype=np.int32)
-    return there.astype(np.int32), place[cells]
+    return there, place.take(cells).astype(np.intp)
 
 
 def _terms(within: NDArray[np.int32], weight: Weights) -> Iterator[NDArray[np.int64]]:

@@ -105,9 +105,11 @@ class VoxelMap:
     def voxels(self) -> Voxels:
         """Everything added so far."""
         keys, sums = self._sums.sums()
-        index = np.stack([keys >> shift & AXIS_MASK for shift in SHIFTS], axis=1)
         weight = sums[:, 0].astype(np.float64)
-        center = ((index - AXIS_OFFSET) * self.side + sums[:, 1:4] / weight[:, None]) / UNITS_PER_M
+        center = np.empty((len(keys), 3))
+        for axis, shift in enumerate(SHIFTS):
+            corner = ((keys >> shift & AXIS_MASK) - AXIS_OFFSET) * self.side
+            np.divide(corner + sums[:, axis + 1] / weight, UNITS_PER_M, out=center[:, axis])
         return Voxels(keys, center, weight, sums[:, 4])
 
     def without(self, other: VoxelMap) -> Voxels:
@@ -140,15 +142,26 @@ def weight_of(distance_m: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def coarse_normals(voxels: Voxels) -> NDArray[np.float64]:
     """As `normals`, from voxels of twice the size: for scanners, whose points lie far apart."""
-    index = np.stack([voxels.key >> shift & AXIS_MASK for shift in SHIFTS], axis=1) >> 1
-    coarse, row = _grouped(voxels, index)
+    coarse, row = _grouped(voxels, _indices(voxels.key) >> 1)
     return normals(coarse)[row]
 
 
 def regrouped(voxels: Voxels) -> Voxels:
     """Voxels of 4 cm that hold the centroids of the given ones."""
-    index = np.rint(voxels.center * UNITS_PER_M).astype(np.int64) // _VOXEL_UNITS + AXIS_OFFSET
-    return _grouped(voxels, index)[0]
+    units = np.multiply(voxels.center.T, UNITS_PER_M, order="C")
+    np.rint(units, out=units)
+    return _grouped(voxels, units.astype(np.int64) // _VOXEL_UNITS + AXIS_OFFSET)[0]
+
+
+def _indices(key: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of voxels along each axis; shape (3, n)."""
+    return np.stack([key >> shift & AXIS_MASK for shift in SHIFTS])
+
+
+def _key(index: NDArray[np.int64]) -> NDArray[np.int64]:
+    x, y, z = index
+    key: NDArray[np.int64] = (x << SHIFTS[0]) + (y << SHIFTS[1]) + z
+    return key
 
 
 def _grouped(voxels: Voxels, index: NDArray[np.int64]) -> tuple[Voxels, NDArray[np.intp]]:
@@ -159,16 +172,13 @@ def _grouped(voxels: Voxels, index: NDArray[np.int64]) -> tuple[Voxels, NDArray[
 
 
 def _distinct(index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-    """The keys of cells (n, 3), in order and each once, and which of them each cell has."""
-    keys = index @ (1 << np.array(SHIFTS))
+    """The keys of voxels (3, n), in order and each once, and which of them each voxel has."""
     box = _Box.around(index)
     if box.cells > _DENSE_CELLS:
-        found, row = np.unique(keys, return_inverse=True)
+        found, row = np.unique(_key(index), return_inverse=True)
         return found, row
-    there, place = numbered(box.numbers(index).astype(np.int32), box.cells)
-    found = np.empty(len(there), dtype=np.int64)
-    found[place] = keys
-    return found, place.astype(np.intp)
+    there, place = numbered(box.numbers(index), box.cells)
+    return _key(box.indices(there)), place
 
 
 class _Box(NamedTuple):
@@ -179,8 +189,9 @@ class _Box(NamedTuple):
 
     @classmethod
     def around(cls, index: NDArray[np.int64], margin: int = 0) -> _Box:
-        low = index.min(axis=0) - margin
-        across, along, up = (int(each) + margin + 1 for each in index.max(axis=0) - low)
+        """Voxels, shape (3, n)."""
+        low = index.min(axis=1) - margin
+        across, along, up = (index.max(axis=1) + margin + 1 - low).tolist()
         return cls(low, (across, along, up))
 
     @property
@@ -189,9 +200,17 @@ class _Box(NamedTuple):
 
     def numbers(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         _, along, up = self.size
-        x, y, z = index.T
-        numbers: NDArray[np.int64] = ((x - self.low[0]) * along + (y - self.low[1])) * up + (z - self.low[2])
+        numbers: NDArray[np.int64] = (index[0] - self.low[0]) * along
+        numbers += index[1] - self.low[1]
+        numbers *= up
+        numbers += index[2] - self.low[2]
         return numbers
+
+    def indices(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        _, along, up = self.size
+        post = numbers // up
+        across = post // along
+        return np.stack([across, post - across * along, numbers - post * up]) + self.low[:, None]
 
 
 def normals(voxels: Voxels) -> NDArray[np.float64]:
@@ -213,7 +232,7 @@ def normals(voxels: Voxels) -> NDArray[np.float64]:
 
 def _posts_around(key: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.signedinteger], NDArray[np.signedinteger]]]:
     """For each of the nine posts of three voxels around each voxel, which of the sorted keys are in it: from, and up to."""
-    index = np.stack([key >> shift & AXIS_MASK for shift in SHIFTS], axis=1)
+    index = _indices(key)
     box = _Box.around(index, margin=1)
     if box.cells > _DENSE_CELLS:
         for step in ((dx << 2 * AXIS_BITS) + (dy << AXIS_BITS) for dx in (-1, 0, 1) for dy in (-1, 0, 1)):

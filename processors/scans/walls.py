@@ -33,6 +33,8 @@ _SPARSE_SUPPORT_M: Final = 0.75
 _SPARSE_ASKEW_M: Final = 2.0
 _MISSES: Final = 12
 _MIN_SUPPORT_M: Final = 0.4
+# Distances at a time.
+_BLOCK: Final = 1 << 15
 _DIRECTIONS: Final = np.stack(
     [np.cos(np.radians(np.arange(180) + 0.5)), np.sin(np.radians(np.arange(180) + 0.5))], axis=1
 )
@@ -117,13 +119,13 @@ class _Votes:
     """How many free voxels lie in each strip of each direction: what is no longer free is taken off, as that is less to count.
 
     Args:
-        rho: distance of every voxel along every direction, shape (n, 180).
+        rho: distance of every voxel along every direction, shape (180, n).
     """
 
     def __init__(self, rho: NDArray[np.float64]) -> None:
         self._rho = rho
-        self._nearest, self._farthest = rho.min(axis=1), rho.max(axis=1)
-        self._counted = np.zeros(len(rho), dtype=bool)
+        self._nearest, self._farthest = rho.min(axis=0), rho.max(axis=0)
+        self._counted = np.zeros(rho.shape[1], dtype=bool)
         self._low, self._width = math.nan, 0
         self._votes = np.zeros((180, 0), dtype=np.int64)
 
@@ -142,10 +144,19 @@ class _Votes:
         degree, place = np.unravel_index(int(pairs.argmax()), pairs.shape)
         return int(degree), low + (float(place) + 1) * _RHO_BIN_M
 
-    def _of(self, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
-        bins = ((self._rho[rows] - self._low) / _RHO_BIN_M).astype(np.int64)
-        bins += np.arange(180) * self._width
-        return np.bincount(bins.ravel(), minlength=180 * self._width).reshape(180, self._width)
+    def _of(self, voxels: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Some directions at a time: so many that what is computed of them stays in the processor's cache."""
+        votes = np.empty((180, self._width), dtype=np.int64)
+        rows = np.flatnonzero(voxels)
+        step = max(1, _BLOCK // max(1, len(rows)))
+        for first in range(0, 180, step):
+            bins = self._rho[first : first + step].take(rows, axis=1)
+            bins -= self._low
+            bins /= _RHO_BIN_M
+            of_votes = bins.astype(np.int64) + np.arange(len(bins))[:, None] * self._width
+            counted = np.bincount(of_votes.ravel(), minlength=len(bins) * self._width)
+            votes[first : first + step] = counted.reshape(-1, self._width)
+        return votes
 
 
 class _Finder:
@@ -158,8 +169,8 @@ class _Finder:
         self._plan = plan
         self._weight = weight
         self._free = np.ones(len(plan), dtype=bool)
-        # Distance of every voxel along every direction, one column a degree: the Hough transform without its sum.
-        self._rho = plan @ _DIRECTIONS.T
+        # Distance of every voxel along every direction, one row a degree: the Hough transform without its sum.
+        self._rho = _DIRECTIONS @ plan.T
         self._votes = _Votes(self._rho)
         self.lines: list[WallLine] = []
 
@@ -173,14 +184,14 @@ class _Finder:
             if not self._is_sparse:
                 return False
             # Clutter of a scan with few voxels may win a vote that a wall further down the list would not lose.
-            self._free &= np.abs(self._rho[:, degree] - rho) >= _RHO_BIN_M
+            self._free &= np.abs(self._rho[degree] - rho) >= _RHO_BIN_M
             self._misses += 1
             return self._misses < _MISSES
         if line.spread < self._most_spread(line) and not self._is_known(line):
             self.lines.append(line)
         claimed = np.abs(self._plan @ line.normal - line.rho) < _CLAIM_M
         # What the search itself started from goes too, or a bad fit would be tried for ever.
-        claimed |= np.abs(self._rho[:, degree] - rho) < _RHO_BIN_M
+        claimed |= np.abs(self._rho[degree] - rho) < _RHO_BIN_M
         self._free &= ~claimed
         return True
 
@@ -201,8 +212,11 @@ class _Finder:
         normal = direction
         near = np.abs(self._plan @ normal - rho) < _FIT_M
         for _ in range(6):
-            normal, rho = self._total_least_squares(near & self._free if near[self._free].any() else near, direction)
-            near = np.abs(self._plan @ normal - rho) < _FIT_M
+            is_free = near & self._free
+            normal, rho = self._total_least_squares(is_free if is_free.any() else near, direction)
+            before, near = near, np.abs(self._plan @ normal - rho) < _FIT_M
+            if np.array_equal(before, near):  # and so would be all that follows
+                break
         if len(_columns(self._plan[near & self._free], normal)) * COLUMN_M < self._least(normal):
             return None
         off = self._plan[near] @ normal - rho
