@@ -34,9 +34,14 @@ _LEAST_FOOT: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """What kind of voxels these are: dense ones of depth images, or the sparse ones of a laser scanner."""
+    """What kind of voxels these are: dense ones of depth images, or the sparse ones of a laser scanner.
+
+    Attributes:
+        cut: voxels of less weight than so many times the median are left out as strays.
+    """
 
     is_sparse: bool = False
+    cut: float = 1.0
 
 
 DEPTH_CAMERA: Final = Sensor()

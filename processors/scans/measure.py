@@ -93,7 +93,7 @@ def clean(voxels: Voxels, sensor: Sensor = DEPTH_CAMERA) -> Voxels:
     """Without stray voxels: flying pixels, haze and frames with a wrong pose gather little weight."""
     if not len(voxels) or sensor.is_sparse:
         return voxels
-    return voxels.take((voxels.count >= _MIN_POINTS) & (voxels.weight >= np.median(voxels.weight)))
+    return voxels.take((voxels.count >= _MIN_POINTS) & (voxels.weight >= sensor.cut * np.median(voxels.weight)))
 
 
 def measure_room(

@@ -61,14 +61,17 @@ def of_cloud(middle: NDArray[np.float64], centers: NDArray[np.float64]) -> list[
 
 
 def is_y_up(notes: Sequence[FrameNote]) -> bool:
-    """Whether cameras were held along y: the image's down (or right, if held upright) points to y all the time, never to z."""
+    """Whether cameras were held along y: the image's down (or right, if held upright) points to y all the time, never to z.
+
+    Who looks one way all the time holds both of them still, and which of them is up cannot be told.
+    """
     depth = [note for note in notes if note.kind == "depth" and note.gravity is None]
     if len(depth) < _LEAST_FRAMES:
         return False
     turns = np.array([rotation(np.array(note.pose[3:])) for note in depth])
     means = [turns[:, :, axis].mean(axis=0) for axis in (0, 1)]
     held = max(means, key=lambda mean: float(np.linalg.norm(mean)))
-    return bool(abs(held[1]) > _ALIGNED and abs(held[2]) < 1 - _ALIGNED)
+    return bool(abs(held[1]) > _ALIGNED and all(abs(mean[2]) < 1 - _ALIGNED for mean in means))
 
 
 def _is_inverse(notes: Sequence[FrameNote]) -> bool:

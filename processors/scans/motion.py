@@ -14,13 +14,20 @@ _MAX_TURN_RAD_S: Final = math.pi
 _SLACK_M: Final = 0.1
 _SLACK_RAD: Final = 0.2
 _REACH: Final = 40
+# Two scans under one name are halves; of the larger one nothing is taken for the smaller one's.
+_LEAST_SHARE: Final = 0.4
+_HURRY: Final = 4.0
+# Of a place from which was seen, and not a few wrong poses that happen to lie near each other.
+_LEAST_FRAMES: Final = 4
+_LEAST_PLACE: Final = 0.05
 
 
 def consistent_walk(captured_at_ms: NDArray[np.int64], pose: NDArray[np.float64]) -> NDArray[np.bool_]:
     """The longest chain of frames in which no step is faster than 2 m/s or 180 degrees/s.
 
     A single wrong pose drops out, whether it is the first, the last or in between; a wrong pose is never taken for the start
-    of the rest. Frames are compared with the 40 before them.
+    of the rest. Where that leaves only the lesser part, nobody walked, or nobody wrote down when: then steps may be faster, and
+    what was seen from one place after the other counts as well, as from a tripod.
 
     Args:
         captured_at_ms: shape (n,), in the order of the frames' seq.
@@ -29,6 +36,25 @@ def consistent_walk(captured_at_ms: NDArray[np.int64], pose: NDArray[np.float64]
     Returns:
         shape (n,): the frames that belong to the chain; of chains of one length the one that ends first.
     """
+    walked = _longest_chain(captured_at_ms, pose, 1.0)
+    return walked if walked.sum() >= _LEAST_SHARE * len(pose) else _places(captured_at_ms, pose)
+
+
+def _places(captured_at_ms: NDArray[np.int64], pose: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """All chains of more than a few frames; without any the longest chain."""
+    chosen, left = np.zeros(len(pose), dtype=bool), np.arange(len(pose))
+    least = max(_LEAST_FRAMES, round(_LEAST_PLACE * len(pose)))
+    while len(left):
+        chain = _longest_chain(captured_at_ms[left], pose[left], _HURRY)
+        if chain.sum() < least and chosen.any():
+            break
+        chosen[left[chain]] = True
+        left = left[~chain]
+    return chosen
+
+
+def _longest_chain(captured_at_ms: NDArray[np.int64], pose: NDArray[np.float64], pace: float) -> NDArray[np.bool_]:
+    """At so many times the pace that people walk at. Frames are compared with the 40 before them."""
     count = len(pose)
     length = np.ones(count, dtype=np.int64)
     before = np.full(count, -1, dtype=np.int64)
@@ -37,7 +63,8 @@ def consistent_walk(captured_at_ms: NDArray[np.int64], pose: NDArray[np.float64]
         seconds = np.abs(captured_at_ms[n] - captured_at_ms[earlier]) / 1000
         moved = np.linalg.norm(pose[earlier, :3] - pose[n, :3], axis=1)
         turned = 2 * np.arccos(np.clip(np.abs(pose[earlier, 3:] @ pose[n, 3:]), 0, 1))
-        fits = (moved <= _SLACK_M + _MAX_SPEED_M_S * seconds) & (turned <= _SLACK_RAD + _MAX_TURN_RAD_S * seconds)
+        fits = moved <= pace * (_SLACK_M + _MAX_SPEED_M_S * seconds)
+        fits &= turned <= pace * (_SLACK_RAD + _MAX_TURN_RAD_S * seconds)
         if fits.any():
             best = earlier[fits][int(np.argmax(length[earlier[fits]]))]
             length[n], before[n] = length[best] + 1, best

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import compress
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -20,7 +23,7 @@ from processors.scans.objects import find_objects
 from processors.scans.openings import Opening, OpeningSearch
 from processors.scans.poses import rotation
 from processors.scans.report import document
-from processors.scans.result import Mistake, ScanResult
+from processors.scans.result import Mistake, ScanResult, Verdict
 from processors.scans.scan_map import (
     FrameNote,
     FrameReader,
@@ -40,6 +43,9 @@ __all__ = ["FrameReader", "FrameVerdict", "ScanMap", "measure_scan"]
 # them: what shows a door shows it in many.
 _PREVIEW_FRAMES = 12
 _PREVIEW_STEP = 2
+# Who looked at one part of the room far more often than at the rest has a median above all of the rest.
+_CUTS: Final = (1.0, 0.5)
+_FEW_JUMP: Final = 10
 _UP = np.array([0.0, 0.0, 1.0])
 _Y_UP = np.array([0.0, 1.0, 0.0])
 
@@ -97,13 +103,15 @@ def _measured(
     sensor = DEPTH_CAMERA if kind == "depth" else SCANNER
     kept, jumped = _walk(notes)
     voxels = _without(everything, jumped, read)
-    room = _room(voxels, kept, sensor)
+    # A preview of poses that jump about can wait for its end: what they smear takes long to look through.
+    cuts = _CUTS if not sensor.is_sparse and (ended or len(jumped) * _FEW_JUMP <= len(notes)) else _CUTS[:1]
+    room, sensor = _room(voxels, kept, sensor, cuts)
     wrong = astray([note.sampled() for note in kept], voxels, room.planes)
     wrong &= not sensor.is_sparse  # a scanner knows where it stands, and its voxels are too few to vote
     strays, kept = list(compress(kept, wrong)), list(compress(kept, ~wrong))
     if strays:
         voxels = _without(everything, [*jumped, *strays], read)
-        room = _room(voxels, kept, sensor)
+        room, sensor = _room(voxels, kept, sensor, cuts)
     rejected |= dict.fromkeys((note.seq for note in jumped), Refusal.POSE_JUMP.value)
     rejected |= dict.fromkeys((note.seq for note in strays), Refusal.DISAGREES.value)
     openings, mirrors, objects = [], bool(room.mirrors), []
@@ -135,9 +143,18 @@ def _folding(room: RoomMeasurement, points: NDArray[np.float64], notes: list[Fra
     return Folding(room.walls, points, room.floor_z, room.ceiling_at(points[:, :2]), rays)
 
 
-def _room(voxels: Voxels, notes: list[FrameNote], sensor: Sensor) -> RoomMeasurement:
-    cameras = np.array([note.pose[:3] for note in notes]).reshape(-1, 3)
-    return measure_room(voxels, cameras, _up(notes), sensor, [note.sampled() for note in notes])
+def _room(
+    voxels: Voxels, notes: list[FrameNote], sensor: Sensor, cuts: Sequence[float]
+) -> tuple[RoomMeasurement, Sensor]:
+    """The room by the first cut that shows all of one, else by the first; and how its voxels were cut."""
+    cameras, samples = np.array([note.pose[:3] for note in notes]).reshape(-1, 3), [note.sampled() for note in notes]
+    found = []
+    for cut in cuts:
+        trial = replace(sensor, cut=cut)
+        found.append((measure_room(voxels, cameras, _up(notes), trial, samples), trial))
+        if found[-1][0].verdict is not Verdict.INCOMPLETE:
+            return found[-1]
+    return found[0]
 
 
 def _up(notes: list[FrameNote]) -> NDArray[np.float64]:
