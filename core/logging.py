@@ -26,6 +26,8 @@ _REMEDIES = {
 # Whoever asked for an identity is told by an exception, and goes on without one where a broker has none to give; a client
 # that is closed cancels what it was asking.
 _TOLD_ELSEWHERE = ("Unexpected error during InitProducerIdRequest", "Metadata refresh: failed Cancelled")
+# What any stranger can make the HTTP server say, as often as they like: no error of ours, and no traceback.
+_STRANGERS = ("Invalid HTTP request received", "Unsupported upgrade request", "Invalid UTF-8 sequence received")
 
 
 class Repeats:
@@ -60,14 +62,21 @@ class SparingLibraries(logging.Filter):
         """Whether the line is written; it may be added to."""
         if record.getMessage().startswith(_TOLD_ELSEWHERE):
             return False
+        if record.getMessage().startswith(_STRANGERS):
+            record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
+            return self._spared(record, record.msg, "a client sent it")
         library = next((name for name in _REMEDIES if record.name.startswith(name)), None)
         if library is None:
             return True
-        unsaid = self._repeats.unsaid(library if library == "psycopg.pool" else (record.name, record.msg))
+        what = library if library == "psycopg.pool" else (record.name, record.msg)
+        return self._spared(record, what, _REMEDIES[library])
+
+    def _spared(self, record: logging.LogRecord, what: object, remedy: str) -> bool:
+        unsaid = self._repeats.unsaid(what)
         if unsaid is None:
             return False
         more = f" ({unsaid} more like it since the last)" if unsaid else ""
-        record.msg, record.args = f"{record.getMessage()}; {_REMEDIES[library]}{more}", ()
+        record.msg, record.args = f"{record.getMessage()}; {remedy}{more}", ()
         return True
 
 

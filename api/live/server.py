@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 
 import uvicorn
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 from websockets.protocol import State
@@ -25,6 +26,12 @@ class LiveProtocol(WebSocketsSansIOProtocol):
         scope = getattr(self, "scope", None)
         if scope is not None:
             scope["extensions"] |= {ABORT: self.transport.abort, PUSH: self.push}
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """As before; a handshake that was refused by an HTTP response is complete, which uvicorn would log as an error."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True
 
     def push(self, frame: bytes) -> bool:
         """Send a frame at once; False if the client is behind or the connection ends, and the frame has to wait its turn."""

@@ -163,11 +163,15 @@ def test_a_token_in_the_url_is_refused_and_in_no_log(
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example.com", "null", "http://127.0.0.1:1"])
-def test_a_page_of_another_origin_cannot_connect(url: str, tenant: Tenant, origin: str) -> None:
+def test_a_page_of_another_origin_cannot_connect_and_makes_no_error_of_ours(
+    url: str, caplog: pytest.LogCaptureFixture, origin: str
+) -> None:
     with pytest.raises(InvalidStatus) as refused, live_client(url, origin=origin):
         pass
     assert refused.value.response.status_code == 403
     assert json.loads(refused.value.response.body)["code"] == "foreign_origin"
+    with live_client(url):  # by now the server has done with the one before
+        assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_the_own_page_and_allowed_origins_connect_and_a_header_may_authenticate(url: str, tenant: Tenant) -> None:

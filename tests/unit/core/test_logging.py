@@ -61,6 +61,18 @@ def test_an_embedded_broker_without_producer_identities_is_no_error(clock: Hand)
     assert said(SparingLibraries(Repeats(clock)), "aiokafka.producer.sender", message, "e") is None
 
 
+def test_what_strangers_make_the_server_say_is_a_warning_without_traceback_once_a_minute(clock: Hand) -> None:
+    filter_ = SparingLibraries(Repeats(clock))
+    message = "Invalid UTF-8 sequence received from client."
+    fault = (ValueError, ValueError("invalid"), None)
+    records = [logging.LogRecord("uvicorn.error", logging.ERROR, "file", 1, message, (), fault) for _ in range(2)]
+
+    assert [filter_.filter(record) for record in records] == [True, False]
+    assert (records[0].levelname, records[0].exc_info) == ("WARNING", None)
+    assert records[0].getMessage() == f"{message}; a client sent it"
+    assert said(filter_, "uvicorn.error", "Invalid HTTP request received.") is not None
+
+
 def test_other_libraries_are_let_through(clock: Hand) -> None:
     filter_ = SparingLibraries(Repeats(clock))
 
