@@ -142,8 +142,18 @@ def rgb(frame: DepthFrame, seq: int) -> RgbFrame:
     return RgbFrame(seq=seq, image=file.getvalue(), **view)
 
 
-def test_what_comes_beside_frames_changes_no_number_of_theirs(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Document, list[float]]:
+    """What frames alone give, where its files lie, and what progress it told."""
+    folder, told = tmp_path_factory.mktemp("plain"), list[float]()
+    return folder, computation.process(request(folder, room()), told.append), told
+
+
+def test_what_comes_beside_frames_changes_no_number_of_theirs(
+    tmp_path: Path, plain: tuple[Path, Document, list[float]]
+) -> None:
     """RoomPlan files, one of them wrong; a recognizer; a colour image."""
+    plain_folder, alone, _ = plain
     frames = room()
     first = frames[0]
     assert isinstance(first, DepthFrame)
@@ -151,13 +161,12 @@ def test_what_comes_beside_frames_changes_no_number_of_theirs(tmp_path: Path) ->
     wrong = room_plan_file(tmp_path, "0", {"walls": 3})
     recognizer = f"{__name__}:Upholsterer"
 
-    plain = computation.process(request(tmp_path, frames), silent)
     files = [another, wrong, one]
     done = computation.process(request(tmp_path, [*frames, rgb(first, 61)], files=files, recognizer=recognizer), silent)
 
     document = done["document"]
     for name in ("room_dimensions", "uncertainty", "verdict", "walls", "openings", "floor_polygon", "frames", "model"):
-        assert document[name] == plain["document"][name], name
+        assert document[name] == alone["document"][name], name
     assert document["roomplan"]["is_source"] is False
     assert len(document["roomplan"]["differences"]) >= 6
     assert sorted(done["file_errors"]) == ["0", "b"]
@@ -165,12 +174,12 @@ def test_what_comes_beside_frames_changes_no_number_of_theirs(tmp_path: Path) ->
     assert "another RoomPlan file" in done["file_errors"]["b"]
     # What RoomPlan names keeps that name, the recognizer has the rest.
     assert {one["confidence"] for one in document["objects"] if one["class"] != "sofa"} <= {0.9}
-    assert {None} == {one["class"] for one in plain["document"]["objects"]}
+    assert {None} == {one["class"] for one in alone["document"]["objects"]}
     assert None not in {one["class"] for one in document["objects"]}
     heads = {}
-    for what, computed in (("coloured", done), ("plain", plain)):
+    for what, folder, computed in (("coloured", tmp_path, done), ("plain", plain_folder, alone)):
         keys = {export["format"]: export["object_key"] for export in computed["exports"]}
-        data = [(tmp_path / keys[form]).read_bytes()[:400] for form in ("points.ply", "ply")]
+        data = [(folder / keys[form]).read_bytes()[:400] for form in ("points.ply", "ply")]
         heads[what] = [b"property uchar red" in head for head in data]
     assert heads == {"coloured": [True, True], "plain": [False, False]}
 
@@ -211,10 +220,8 @@ def test_next_to_nothing_gives_a_result_that_says_what_is_missing(tmp_path: Path
     assert preview(request(tmp_path, room()[:count]))["document"]["verdict"] == "incomplete"
 
 
-def test_progress_goes_up_to_the_end(tmp_path: Path) -> None:
-    told: list[float] = []
-
-    computation.process(request(tmp_path, room()[:40]), told.append)
+def test_progress_goes_up_to_the_end(plain: tuple[Path, Document, list[float]]) -> None:
+    _, _, told = plain
 
     assert told == sorted(told)
     assert 0 < told[0] < 0.5 < told[-1] < 1

@@ -55,14 +55,16 @@ def test_batch_by_batch_from_what_is_carried_finds_the_same_to_the_last_bit(
         return
     rows, carried, end = [(at, n % 3, value / 3) for at, n, value in rows], None, 0
     rows = sorted({row[:2]: row for row in rows}.values())
+    judged_last = judged(versions, [], declared_ms)
     for size in sizes:
-        ended = [one for one in judged(versions, rows[:end], declared_ms) if one.status not in {"pending", "firing"}]
+        ended = [one for one in judged_last if one.status not in {"pending", "firing"}]
         end = min(end + size, len(rows))
         # A reading as old as the newest is late: it may change the gap before, and nothing is carried past it.
         while end < len(rows) and rows[end][0] == rows[end - 1][0]:
             end += 1
         known: list[str] = [] if carried is None else [repr(one) for one in ended]
-        expected = [one for one in judged(versions, rows[:end], declared_ms) if repr(one) not in known]
+        judged_last = judged(versions, rows[:end], declared_ms)
+        expected = [one for one in judged_last if repr(one) not in known]
         found, carried = go_on(versions, rows[:end], declared_ms, carried or 0)
         assert repr(found) == repr(expected)
 
