@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +31,7 @@ from jobs.schedule import Scheduled
 from jobs.tasks import TASKS
 from jobs.worker import JobWorker, WorkerOptions
 from schemas.errors import Reason, Rejected, Transient
+from tests.integration import warm
 from tests.integration.servers import Database, wait_until
 
 # Conditions are met in well under a second on an idle machine; this is for one that is not.
@@ -229,17 +229,15 @@ def quick(database: Database, **changes: float | int) -> WorkerOptions:
 class JobProcess:
     """A job worker in a process of its own."""
 
-    process: subprocess.Popen[bytes]
+    process: warm.Process
     log_file: Path
 
     @classmethod
     def start(cls, url: str, log_file: Path, drain_s: float = 5.0) -> JobProcess:
         """Start it; it waits for the database by itself."""
-        with log_file.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.integration.job_scene", url, str(drain_s)], stdout=log, stderr=log
-            )
-        return cls(process, log_file)
+        program = ("-m", "tests.integration.job_scene", url, str(drain_s))
+        imports = ("core.logging", "jobs.tasks", "jobs.worker", "tests.integration.servers")
+        return cls(warm.start(program, os.environ, log_file, imports), log_file)
 
     def kill(self) -> None:
         """Kill it (-9), also of a stopped one."""

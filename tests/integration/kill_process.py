@@ -8,7 +8,6 @@ What is slow about starting, the imports, is done once.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import json
 import os
@@ -35,9 +34,9 @@ from sinks.timescale.writer import Fenced
 from streams.batches import RecordBatch
 from tests.integration.metering_scene import FetchedRecord, metered_pipeline
 from tests.integration.push_process import HASTE
+from tests.integration.warm import tie_to_parent
 
 TOPIC = "killed-readings"
-_PR_SET_PDEATHSIG = 1
 _Step = Callable[[], None]
 
 
@@ -113,7 +112,7 @@ def kill_one(role: str, steps: int, after_s: float) -> str:
 
 
 def _live(role: str, told: int) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    tie_to_parent()
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what the parent says is counted
     code = 1
     try:

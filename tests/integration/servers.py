@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,8 +21,8 @@ from accounts import provisioning
 from accounts.provisioning import DeviceCredentials
 from core.postgres import DatabaseRole
 from core.secrets import Vault
-from ops.embedded.lifeline import tied
 from sinks.timescale.migrate import Engine, migrate
+from tests.integration import warm
 
 SECRET_KEY = "integration-tests-only-" + "k" * 32
 VAULT = Vault.from_secret(SECRET_KEY)
@@ -121,24 +119,22 @@ async def create_tenant(database: Database, *, devices: int = 1, name: str = "te
     return Tenant(tenant_id, api_key, tuple(made))
 
 
+# Faust imports most of itself at its first use.
+_WORKERS_IMPORTS = ("ops.commands.worker", "core.logging", "streams.worker", "faust.app", "faust.tables.manager")
+
+
 @dataclass
 class WorkerProcess:
     """A `weir worker` of its own process."""
 
     environment: Mapping[str, str]
     log_file: Path
-    process: subprocess.Popen[bytes] | None = field(default=None)
+    process: warm.Process | None = field(default=None)
     program: Sequence[str] = ("-m", "ops.cli", "worker")
 
     def start(self) -> WorkerProcess:
         """Start it; it waits for its servers by itself."""
-        with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(
-                tied([sys.executable, *self.program], signal.SIGKILL),
-                env=dict(self.environment),
-                stdout=log,
-                stderr=log,
-            )
+        self.process = warm.start(self.program, self.environment, self.log_file, _WORKERS_IMPORTS)
         return self
 
     def signal(self, number: signal.Signals) -> None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,9 +15,9 @@ from accounts.billing.reconciling import Reconciler
 from accounts.billing.subscriptions import subscribe_directly
 from core.clock import now_ms
 from core.postgres import DatabaseRole, open_pool
-from ops.embedded.lifeline import tied
 from ops.fake_stripe.faults import Fault, Trouble
 from schemas.usage import HOUR_MS, Meter
+from tests.integration import warm
 from tests.integration.conftest import Broker
 from tests.integration.publishing import ThirdPartyDevice, body, reading
 from tests.integration.servers import Database, Tenant, WorkerProcess, create_tenant
@@ -70,8 +67,8 @@ def pusher(database: Database, stripe: StripeScene, mode: str, ahead: timedelta 
         "AHEAD_MS": str(round(ahead.total_seconds() * 1000)),
         "MODE": mode,
     }
-    command = tied([sys.executable, "-m", "tests.integration.push_process"], signal.SIGKILL)
-    process = subprocess.Popen(command, env=environment)
+    imports = ("accounts.billing.pushes", "accounts.billing.stripe_adapter")
+    process = warm.start(("-m", "tests.integration.push_process"), environment, imports=imports)
     try:
         yield
     finally:

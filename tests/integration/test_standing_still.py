@@ -88,7 +88,11 @@ def is_frozen_in_between(database: Database, worker: WorkerProcess, where: str) 
     worker.signal(signal.SIGSTOP)
     found = waiting_sessions(database, where)
     # Twice, for what the worker sent just before it stopped may still be on its way.
-    if len(found) == 1 and waiting_sessions(database, where) == found and outlives_the_servers_limit(database, *found[0]):
+    if (
+        len(found) == 1
+        and waiting_sessions(database, where) == found
+        and outlives_the_servers_limit(database, *found[0])
+    ):
         return True
     worker.signal(signal.SIGCONT)
     return False
