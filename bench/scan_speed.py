@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -129,7 +130,9 @@ def _cloud(values: list[bytes]) -> dict[str, object]:
         header = f"ply\nformat binary_little_endian 1.0\nelement vertex {_CLOUD_POINTS}\n"
         header += "".join(f"property float {axis}\n" for axis in "xyz") + "end_header\n"
         path.write_bytes(header.encode() + np.tile(points, (copies, 1))[:_CLOUD_POINTS].tobytes())
-        run = subprocess.run([sys.executable, "-m", __name__, str(path)], capture_output=True, check=True, timeout=600)  # noqa: S603
+        command = [sys.executable, "-m", __name__, str(path)]
+        alone = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+        run = subprocess.run(command, env=alone, capture_output=True, check=True, timeout=600)  # noqa: S603
         found: dict[str, object] = json.loads(run.stdout)
         return {"megabytes": round(path.stat().st_size / 1e6), **found}
 

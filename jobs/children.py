@@ -32,6 +32,8 @@ _KEPT_STDERR: Final = 4_000
 _LENGTH_BYTES: Final = 4
 # Of settings and of the login: children reach no database, no broker and no payment provider.
 _PRIVATE: Final = ("WEIR_", "PG", "STRIPE_")
+# As many children run as there are processors: threads of linear algebra would only wait for each other's.
+_SINGLE: Final = {"OPENBLAS_NUM_THREADS": "1"}
 _PROC: Final = Path("/proc/self")
 
 
@@ -74,7 +76,8 @@ class Children:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = {name: value for name, value in environment.items() if not name.startswith(_PRIVATE)}
+        public = {name: value for name, value in environment.items() if not name.startswith(_PRIVATE)}
+        self._environment = {**public, **_SINGLE}
         self._idle: list[_Child] = []
 
     async def run(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 
 import pytest
 from hypothesis import settings
+
+# Tests run side by side already; read when the library is loaded, so before anything imports it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # How long an example takes says how busy the machine is, and nothing about the law that it tests.
 settings.register_profile("weir", deadline=None)

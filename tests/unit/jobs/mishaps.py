@@ -57,7 +57,7 @@ def fail(_request: Document, _tell: Tell) -> Document:
 
 
 def tell_environment(_request: Document, _tell: Tell) -> Document:
-    return {"names": sorted(os.environ), "nice": os.nice(0)}
+    return {"names": sorted(os.environ), "nice": os.nice(0), "threads": os.environ["OPENBLAS_NUM_THREADS"]}
 
 
 def leave(_request: Document, _tell: Tell) -> Document:

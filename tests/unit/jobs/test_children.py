@@ -142,11 +142,13 @@ def test_children_get_no_secrets_and_give_way_to_others() -> None:
         WEIR_SECRET_KEY="k" * 32,
         PGPASSWORD="hunter22",
         AWS_REGION="eu",
+        OPENBLAS_NUM_THREADS="2",
     )
 
     assert "AWS_REGION" in seen["names"]
     assert not [name for name in seen["names"] if name.startswith(("WEIR_", "PG", "STRIPE_"))]
     assert seen["nice"] == os.nice(0) + 5
+    assert seen["threads"] == "1"
 
 
 def test_a_child_ends_with_its_worker_even_by_kill_9(tmp_path: Path) -> None:
