@@ -8,7 +8,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Protocol
 
+from schemas.errors import Misconfigured
 from schemas.usage import Meter
+
+
+class NotThere(Misconfigured):
+    """The provider knows no such thing: it was removed, or is another account's."""
 
 
 class Outcome(StrEnum):
@@ -144,11 +149,11 @@ class BillingProvider(Protocol):
         ...
 
     async def subscription(self, subscription_id: str) -> Subscription:
-        """How it stands now."""
+        """How it stands now; raises `NotThere`."""
         ...
 
     async def invoice(self, invoice_id: str) -> Invoice:
-        """How it stands now."""
+        """How it stands now; raises `NotThere`."""
         ...
 
     async def push(self, push: Push) -> Report:

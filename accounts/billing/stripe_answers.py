@@ -11,11 +11,11 @@ from typing import Any, Final, TypeVar
 import stripe
 
 from accounts.billing.plans import PLANS, Plan
-from accounts.billing.port import Outcome, Subscription
+from accounts.billing.port import NotThere, Outcome, Subscription
 from schemas.errors import Misconfigured, Transient
 
 _DUPLICATE: Final = re.compile(r"event already exists with identifier", re.IGNORECASE)
-_TOO_MANY, _CONFLICT, _SERVER_ERROR = 429, 409, 500
+_NOT_FOUND, _TOO_MANY, _CONFLICT, _SERVER_ERROR = 404, 429, 409, 500
 _T = TypeVar("_T")
 
 
@@ -39,6 +39,7 @@ async def answered(call: Awaitable[_T]) -> _T:
 
     Raises:
         Transient: Stripe is away, busy or in trouble.
+        NotThere: it knows no such thing.
         Misconfigured: it refuses what was asked.
     """
     try:
@@ -49,7 +50,7 @@ async def answered(call: Awaitable[_T]) -> _T:
         if not status or status in (_TOO_MANY, _CONFLICT) or status >= _SERVER_ERROR:
             raise Transient(what) from error
         msg = f"{what}; correct WEIR_STRIPE_API_KEY, or run `weir billing setup`"
-        raise Misconfigured(msg) from error
+        raise (NotThere if status == _NOT_FOUND else Misconfigured)(msg) from error
 
 
 def subscription(found: Any) -> Subscription:  # noqa: ANN401 - Stripe's object

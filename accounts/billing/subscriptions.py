@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from accounts.billing.plans import PLANS
-from accounts.billing.port import BillingProvider, Invoice, Subscription
+from accounts.billing.port import BillingProvider, Invoice, NotThere, Subscription
 from core.postgres import Connection, Pool
 from schemas.errors import Misconfigured
 
@@ -111,26 +111,39 @@ class Inbox:
     provider: BillingProvider
 
     async def process(self) -> int:
-        """Act on what waits; returns how many events that were.
+        """Act on what waits; returns how many events that were. One that cannot be acted on holds up no other.
 
         Raises:
             Transient: the provider does not answer; what is left waits.
+            Misconfigured: what it refused of one of them, or another error of the first that has a shape nobody expects.
         """
         async with self.pool.connection() as connection:
             rows = await (await connection.execute(_WAITING)).fetchall()
+        failed: Exception | None = None
         for event_id, kind, body in rows:
-            thing = body.get("data", {}).get("object", {})
             async with self.pool.connection() as connection:
-                # Counted first: an event that cannot be acted on does not hold up the others for ever.
+                # Counted first: it is not tried for ever.
                 statement = "UPDATE weir.billing_event SET attempts = attempts + 1 WHERE event_id = %s"
                 await connection.execute(statement, (event_id,))
-            await self._act(event_id, kind, thing)
+            try:
+                await self._act(event_id, kind, body)
+            except (Misconfigured, LookupError, AttributeError, TypeError, ValueError) as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
         return len(rows)
 
-    async def _act(self, event_id: str, kind: str, thing: dict[str, Any]) -> None:
+    async def _act(self, event_id: str, kind: str, body: dict[str, Any]) -> None:
+        thing, found, invoice, outcome = body.get("data", {}).get("object", {}), None, None, "ignored"
         subscription_id = thing.get("id") if kind.startswith("customer.subscription.") else thing.get("subscription")
-        found = await self.provider.subscription(subscription_id) if isinstance(subscription_id, str) else None
-        invoice = await self.provider.invoice(thing["id"]) if kind.startswith("invoice.") else None
+        # Of an invoice that is to come there is none yet, and no id of it.
+        invoice_id = thing.get("id") if kind.startswith("invoice.") else None
+        try:
+            found = await self.provider.subscription(subscription_id) if isinstance(subscription_id, str) else None
+            invoice = await self.provider.invoice(invoice_id) if isinstance(invoice_id, str) else None
+            outcome = outcome if found is None and invoice is None else "done"
+        except NotThere:
+            outcome = "unknown"
         async with self.pool.connection() as connection, connection.transaction():
             if found is not None:
                 await take_subscription(connection, found)
@@ -138,7 +151,7 @@ class Inbox:
                 await take_invoice(connection, invoice)
             if kind.startswith("v1.billing.meter."):
                 await _raise_alarm(connection, kind, event_id)
-            await connection.execute(_DONE, ("ignored" if found is None and invoice is None else "done", event_id))
+            await connection.execute(_DONE, (outcome, event_id))
 
 
 async def _raise_alarm(connection: Connection, kind: str, event_id: str) -> None:

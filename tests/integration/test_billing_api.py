@@ -97,6 +97,44 @@ def test_from_checkout_to_plan_and_back_although_events_come_three_times_and_shu
     sell(database, act, copies=3, shuffle_s=0.5)
 
 
+def test_events_of_what_stripe_does_not_know_or_nobody_understands_hold_up_no_other(
+    database: Database, tenant: Tenant
+) -> None:
+    async def act(stripe: StripeScene, url: str) -> None:
+        customer = await stripe.billing.create_customer(tenant.tenant_id, "Kitchen")
+        database.query(
+            "INSERT INTO weir.billing_account (tenant_id, customer_id) VALUES (%s, %s)", tenant.tenant_id, customer
+        )
+        events = [
+            ("evt_odd", "customer.subscription.updated", {"object": None}),
+            ("evt_gone", "customer.subscription.deleted", {"object": {"id": "sub_of_nobody"}}),
+            ("evt_foreign", "invoice.paid", {"object": {"id": "in_of_nobody"}}),
+            ("evt_upcoming", "invoice.upcoming", {"object": {"customer": customer}}),
+        ]
+        async with httpx2.AsyncClient() as sender:
+            for event_id, kind, data in events:
+                body = json.dumps({"id": event_id, "type": kind, "data": data})
+                headers = {"Stripe-Signature": stripe.fake.deliveries.sign(body)}
+                kept = await sender.post(f"{url}/v1/webhooks/stripe", content=body, headers=headers)
+                assert kept.status_code == 200
+        await stripe.billing.subscribe(customer, tenant.tenant_id, "basic")
+        async with asyncio.timeout(60):
+            while stripe.fake.store.db.execute("SELECT count(*) FROM delivery").fetchone()[0]:
+                await asyncio.sleep(0.05)
+
+        async with open_pool(database.writer_url, DatabaseRole.WRITER) as pool:
+            with pytest.raises(AttributeError):
+                await Inbox(pool, stripe.billing).process()
+
+        assert account(database, tenant) == ("active", "basic")
+        outcomes = dict(database.query("SELECT event_id, outcome FROM billing_events"))
+        assert {event_id: outcomes[event_id] for event_id, _, _ in events} == {
+            "evt_odd": None, "evt_gone": "unknown", "evt_foreign": "unknown", "evt_upcoming": "ignored",
+        }  # fmt: skip
+
+    sell(database, act)
+
+
 def _all_processed(database: Database, fake: FakeStripe) -> bool:
     waiting = fake.store.db.execute("SELECT count(*) FROM delivery").fetchone()[0]
     return waiting == 0 and database.query("SELECT count(*) FROM billing_events WHERE processed_at IS NULL") == [(0,)]
