@@ -15,9 +15,11 @@ import msgspec
 import psycopg
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from core.postgres import is_transient
 from schemas.errors import Misconfigured
@@ -164,8 +166,19 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not allowed here; the Allow header lists what is",
     }
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
-    problem = Problem(status, code, details.get(status, status.description or status.phrase), headers=error.headers)
+    headers = {"Allow": _allowed(request)} if status == HTTPStatus.METHOD_NOT_ALLOWED else error.headers
+    problem = Problem(status, code, details.get(status, status.description or status.phrase), headers=headers)
     return problem.response(request_id_of(request))
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes of this path; the framework names those of the first."""
+    there = (
+        route.methods or set()
+        for route in iter_route_contexts(request.app.routes)
+        if compile_path(route.path or "")[0].match(request.scope["path"])
+    )
+    return ", ".join(sorted(set().union(*there)))
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:

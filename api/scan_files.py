@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header, Path, Request
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
@@ -109,10 +110,16 @@ async def begin_upload(
 
 @router.head("/{file_id}", summary="Ask how far an upload is", status_code=204, responses=UPLOAD_STATE)
 async def read_upload(
-    services: ServicesOfApp, principal: Writer, scan_id: ScanId, file_id: FileId, tus_resumable: Resumable = None
+    services: ServicesOfApp,
+    principal: Writer,
+    request: Request,
+    scan_id: ScanId,
+    file_id: FileId,
+    tus_resumable: Resumable = None,
 ) -> Response:
     """Where to go on. An upload that is all there and was cut before it became a file does now."""
     with tus.spoken():
+        tus.require_version(request.headers, needed=False)
         upload = await _require_upload(services, principal, scan_id, file_id)
         await _finish(services, principal, upload, upload.received)
     return _state(upload, upload.received)
@@ -140,15 +147,33 @@ async def append_upload(
 
 @router.delete("/{file_id}", summary="End an upload", status_code=204, responses=UPLOAD_ENDED)
 async def end_upload(
-    services: ServicesOfApp, principal: Writer, scan_id: ScanId, file_id: FileId, tus_resumable: Resumable = None
+    services: ServicesOfApp,
+    principal: Writer,
+    request: Request,
+    scan_id: ScanId,
+    file_id: FileId,
+    tus_resumable: Resumable = None,
 ) -> Response:
     """Forgets an upload that is under way. A whole file belongs to its scan."""
     with tus.spoken():
+        tus.require_version(request.headers, needed=False)
         upload = await _require_upload(services, principal, scan_id, file_id)
         if not upload.is_upload:
             raise Problem(HTTPStatus.CONFLICT, "complete", "the file is complete and belongs to its scan")
         await _receiver(services, principal).discard(upload)
     return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Tus-Resumable": tus.VERSION})
+
+
+@router.post("/{file_id}", include_in_schema=False)
+async def override_method(
+    services: ServicesOfApp, principal: Writer, request: Request, scan_id: ScanId, file_id: FileId
+) -> Response:
+    """As tus has it for clients that can send GET and POST only."""
+    meant = {"PATCH": append_upload, "DELETE": end_upload, "HEAD": read_upload}
+    act = meant.get(request.headers.get("x-http-method-override", "").upper())
+    if act is None:
+        raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED)
+    return await act(services, principal, request, scan_id, file_id)
 
 
 @router.get(

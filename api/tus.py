@@ -92,13 +92,13 @@ def state(offset: int, length: int, expires_at: datetime | None) -> dict[str, st
     return headers
 
 
-def require_version(headers: Headers) -> None:
-    """Go on if the client speaks this version.
+def require_version(headers: Headers, *, needed: bool = True) -> None:
+    """Go on if the client speaks this version; `needed`: and says so.
 
     Raises:
         Problem: 412.
     """
-    if headers.get("tus-resumable") != VERSION:
+    if headers.get("tus-resumable", None if needed else VERSION) != VERSION:
         detail = f"uploads speak tus {VERSION}: send the header Tus-Resumable: {VERSION}"
         raise Problem(HTTPStatus.PRECONDITION_FAILED, "unsupported_version", detail, headers={"Tus-Version": VERSION})
 

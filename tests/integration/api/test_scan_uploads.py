@@ -164,6 +164,21 @@ def test_whoever_does_not_speak_tus_is_told(api: Client, files: str) -> None:
     path = begin(api, files)
     assert api.http.patch(path, content=CONTENT).status_code == 412
     assert api.http.patch(path, headers=TUS | {"Upload-Offset": "0"}, json={}).status_code == 415
+    for method in ("HEAD", "DELETE"):
+        other = api.http.request(method, path, headers={"Tus-Resumable": "0.2.2"})
+        assert (other.status_code, other.headers["Tus-Version"]) == (412, "1.0.0")
+
+
+def test_a_client_that_can_only_post_says_what_it_means_in_a_header(api: Client, files: str) -> None:
+    path = begin(api, files)
+    headers = TUS | {"Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
+
+    assert api.http.post(path, headers=headers | {"X-HTTP-Method-Override": "PATCH"}, content=b"abc").status_code == 204
+    assert offset_of(api, path) == 3
+    assert api.http.post(path, headers=TUS | {"X-HTTP-Method-Override": "DELETE"}).status_code == 204
+    assert api.http.head(path, headers=TUS).status_code == 404
+    without = api.http.post(path, headers=headers, content=b"abc")
+    assert (without.status_code, without.headers["Allow"]) == (405, "DELETE, GET, HEAD, OPTIONS, PATCH, POST")
 
 
 def test_another_tenants_scan_and_file_are_404_whatever_is_asked(
