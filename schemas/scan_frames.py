@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -32,6 +32,8 @@ EARLIEST_MS: Final = 1_262_304_000_000
 """2010-01-01T00:00:00.000Z, as for readings."""
 LATEST_MS: Final = 253_402_300_799_999
 """9999-12-31T23:59:59.999Z."""
+_DIGEST_BYTES: Final = 32
+_HEX_DIGEST: Final = re.compile("[0-9a-fA-F]{64}")
 _UNIT_TOLERANCE: Final = 0.01
 _MAX_PRINCIPAL_PX: Final = 100_000.0
 
@@ -111,14 +113,20 @@ class AudioFrame(_Frame, frozen=True, kw_only=True):
 
 
 class PartFrame(_Frame, frozen=True, kw_only=True):
-    """A piece of a file; `sha256` (64 hex digits) is the whole file's."""
+    """A piece of a file; `sha256` (64 hex digits, or the 32 bytes) is the whole file's."""
 
     file_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_FILE_ID)]
     index: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PARTS)]
     total: Annotated[int, msgspec.Meta(ge=1, le=MAX_PARTS)]
-    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]+$", min_length=64, max_length=64)]
+    sha256: Any  # either, which msgspec cannot tell from each other
     data: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_PART_BYTES)]
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None = None
+
+    @property
+    def file_digest(self) -> bytes:
+        """The 32 bytes of `sha256`."""
+        found: bytes = self.sha256 if isinstance(self.sha256, bytes) else bytes.fromhex(self.sha256)
+        return found
 
 
 class EndFrame(_Frame, frozen=True, kw_only=True):
@@ -155,7 +163,6 @@ _REFUSALS: Final[dict[str, tuple[Reason, str]]] = {
     "file_id": (Reason.INVALID_PART, f"a text of 1 to {MAX_FILE_ID} characters"),
     "index": (Reason.INVALID_PART, f"a whole number below {MAX_PARTS}"),
     "total": (Reason.INVALID_PART, f"a whole number from 1 to {MAX_PARTS}"),
-    "sha256": (Reason.INVALID_PART, "64 hexadecimal digits, of the whole file"),
     "data": (Reason.INVALID_PART, f"1 to {MAX_PART_BYTES} bytes"),
     "name": (Reason.INVALID_PART, "a text of 1 to 255 characters"),
     "frames": (Reason.INVALID_END, f"a whole number from 0 to {MAX_SEQ}"),
@@ -277,8 +284,17 @@ def _check_colour(frame: RgbFrame) -> None:
 def _check_part(frame: PartFrame) -> None:
     if frame.index >= frame.total:
         raise Rejected(Reason.INVALID_PART, f"index {frame.index} is not below total {frame.total}")
+    if not _is_hash(frame.sha256):
+        detail = "sha256 is not valid; expected 64 hexadecimal digits or 32 bytes, of the whole file"
+        raise Rejected(Reason.INVALID_PART, detail)
     if not frame.file_id.isprintable() or not (frame.name or "-").isprintable():
         raise Rejected(Reason.INVALID_PART, "file_id and name must be printable")
+
+
+def _is_hash(value: object) -> bool:
+    if isinstance(value, bytes):
+        return len(value) == _DIGEST_BYTES
+    return isinstance(value, str) and _HEX_DIGEST.fullmatch(value) is not None
 
 
 def _check_length(what: str, found: int, expected: int) -> None:

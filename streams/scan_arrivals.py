@@ -154,7 +154,7 @@ def _indexed(frame: ScanFrame, size: int, sha256: bytes, key: str, received_at: 
         file_id=getattr(frame, "file_id", None),
         part_index=None if part is None else part.index,
         part_total=None if part is None else part.total,
-        file_sha256=None if part is None else bytes.fromhex(part.sha256),
+        file_sha256=None if part is None else part.file_digest,
     )
 
 

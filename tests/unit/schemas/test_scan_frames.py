@@ -57,6 +57,9 @@ def test_points_parts_and_the_end_have_the_documented_fields() -> None:
     assert (cloud.points_encoding, len(cloud.points)) == ("f32", 12)
     assert isinstance(part, PartFrame)
     assert (part.file_id, part.index, part.total, part.sha256, part.data) == ("f1", 0, 2, "aB" * 32, b"x")
+    bare = decode_scan_frame(record({**PART, "sha256": b"\xab" * 32}))
+    assert isinstance(bare, PartFrame)
+    assert part.file_digest == bare.file_digest == b"\xab" * 32
     assert isinstance(end, EndFrame)
     assert end.frames == 5
 
@@ -142,6 +145,7 @@ REFUSED: dict[str, tuple[Any, Reason]] = {
     "a hash that is none": ({**PART, "sha256": "x" * 64}, Reason.INVALID_PART),
     "a hash and a line feed": ({**PART, "sha256": "a" * 64 + "\n"}, Reason.INVALID_PART),
     "a part beyond the last": ({**PART, "index": 2}, Reason.INVALID_PART),
+    "a part with half a hash": ({**PART, "sha256": b"\xab" * 16}, Reason.INVALID_PART),
     "an empty part": ({**PART, "data": b""}, Reason.INVALID_PART),
     "a part too large": ({**PART, "data": bytes(MAX_PART_BYTES + 1)}, Reason.INVALID_PART),
     "a file id that is not printable": ({**PART, "file_id": "a\0b"}, Reason.INVALID_PART),
