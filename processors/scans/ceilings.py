@@ -32,8 +32,9 @@ _RASTER_M: Final = 0.2
 _AROUND_M: Final = 0.35
 _AROUND_CELLS: Final = 9
 _ROUNDS: Final = 4
-# As for floors and level ceilings.
+# As for floors and level ceilings; what slopes lies in its voxels every way, which a third of it is left of.
 _GRID_SIGMA_M: Final = 0.0008
+_OF_SLOPES: Final = 0.33
 LEVEL_SLOPE: Final = 0.01
 _MOSTLY: Final = 0.85
 _LAMPS_M: Final = 0.12
@@ -215,7 +216,8 @@ def _fitted(points: NDArray[np.float64], weight: NDArray[np.float64]) -> Ceiling
     reach = math.sqrt(float(np.average((centred[:, :2] ** 2).sum(axis=1), weights=weight)) / 2)
     plane = CeilingPlane(gradient, float(middle[2] - gradient @ middle[:2]), middle[:2], reach, 0.0)
     spread = float(np.sqrt(np.average(plane.off(points) ** 2, weights=weight)))
-    return replace(plane, sigma=math.hypot(spread / math.sqrt(max(len(points) / 20, 1)), _GRID_SIGMA_M))
+    sigma = math.hypot(spread / math.sqrt(max(len(points) / 20, 1)), _GRID_SIGMA_M)
+    return replace(plane, sigma=sigma if plane.slope < LEVEL_SLOPE else sigma * _OF_SLOPES)
 
 
 def _patches(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -21,6 +21,9 @@ _CELL_M: Final = 0.2
 _LEAST_COVERED: Final = 0.6
 # Of the cells in which anything so high was seen; the others may be wardrobes that hide the ceiling above them.
 _LEAST_AT_LEVEL: Final = 0.85
+# A ridge leaves the middle of a ceiling's slopes at one height and most of the rest not.
+_OFF_LEVEL_M: Final = 0.03
+_MOST_OFF_LEVEL: Final = 0.15
 # Six centimetres over six metres.
 _LEVEL_SLOPE: Final = 0.01
 
@@ -127,10 +130,16 @@ def _has_one_height(points: NDArray[np.float64], shape: shapely.Polygon, floor_z
     """Whether the highest that was seen, cell by cell and away from walls, is the ceiling, nearly everywhere."""
     high = points[shapely.contains_xy(shape, points[:, 0], points[:, 1]) & (points[:, 2] > floor_z + MIN_HEIGHT_M)]
     cells, cell = np.unique(np.floor(high[:, :2] / _CELL_M).astype(np.int64), axis=0, return_inverse=True)
+    cell = cell.ravel()
     top = np.full(len(cells), floor_z)
-    np.maximum.at(top, cell.ravel(), high[:, 2])
+    np.maximum.at(top, cell, high[:, 2])
     at_level = int((np.abs(top - ceiling_z) < _LEVEL_M).sum())
-    return at_level * _CELL_M**2 >= _LEAST_COVERED * shape.area and at_level >= _LEAST_AT_LEVEL * len(cells)
+    if at_level * _CELL_M**2 < _LEAST_COVERED * shape.area or at_level < _LEAST_AT_LEVEL * len(cells):
+        return False
+    near = np.abs(high[:, 2] - ceiling_z) < _LEVEL_M
+    seen = np.bincount(cell[near], minlength=len(cells))
+    off = np.bincount(cell[near], high[near, 2] - ceiling_z, len(cells))[seen > 0] / seen[seen > 0]
+    return float((np.abs(off) > _OFF_LEVEL_M).mean()) <= _MOST_OFF_LEVEL
 
 
 def _slope(points: NDArray[np.float64]) -> NDArray[np.float64]:

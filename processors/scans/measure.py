@@ -15,11 +15,12 @@ from shapely.geometry import Polygon
 from processors.scans.agreement import wander
 from processors.scans.ceiling_parts import ShapedCeiling, shaped_ceiling
 from processors.scans.ceilings import CeilingField
-from processors.scans.extents import Quantity, area_sigma, perimeter_sigma, sides
+from processors.scans.extents import PlanErrors, Quantity, sides
 from processors.scans.levelled import DEPTH_CAMERA, SCANNER, Levelled, OwnGrid, Sensor, Surfaces
 from processors.scans.levels import MIN_HEIGHT_M, Level, is_level
 from processors.scans.mirrors import Folding, rays_of
 from processors.scans.plan import DENSE_FLOOD, SPARSE_FLOOD, Edge, Plan, draw_plan
+from processors.scans.refine import refined
 from processors.scans.result import Verdict
 from processors.scans.squares import squared
 from processors.scans.voxels import VOXEL_M, Voxels
@@ -206,6 +207,7 @@ class _Scan:
             return None, ()
         mirrors: list[int] = []
         if not self.seen.sensor.is_sparse:
+            plan = refined(plan, self.wall_lines)
             folding = Folding(plan.edges, points, self.floor.z, top(), rays_of(self.cameras, self.visits))
             mirrors = folding.mirrored_walls()
             ceiling = [folding.drop_images(one, mirrors) for one in ceiling]
@@ -317,9 +319,10 @@ def _report(plan: Plan | None, floor_z: float, overhead: _Overhead, sensor: Sens
     if plan is None or plan.min_support < least:
         weak = [] if plan is None else [n for n, edge in enumerate(plan.edges) if edge.support < least]
         missing += [f"wall {n}" for n in weak] if plan is not None else ["walls"]
-        return RoomMeasurement(height=height, missing_parts=tuple(missing), completeness=_completeness(plan))
-    shape = Polygon(plan.corners)
-    length, width = sides(plan)
+        seen = plan.completeness if plan is not None else 0.0
+        return RoomMeasurement(height=height, missing_parts=tuple(missing), completeness=seen)
+    shape, errors = Polygon(plan.corners), PlanErrors(plan.edges)
+    length, width = sides(errors)
     good = plan.min_support >= _GOOD_SUPPORT and overhead.is_seen
     verdict = Verdict.GOOD if good else Verdict.ESTIMATE
     if length.value is None:
@@ -330,12 +333,12 @@ def _report(plan: Plan | None, floor_z: float, overhead: _Overhead, sensor: Sens
         length=length,
         width=width,
         height=height,
-        area=Quantity(shape.area, area_sigma(plan.edges)),
-        volume=_volume(shape.area, area_sigma(plan.edges), overhead, floor_z),
-        perimeter=Quantity(shape.length, perimeter_sigma(plan.edges)),
+        area=Quantity(shape.area, errors.area()),
+        volume=_volume(shape.area, errors.area(), overhead, floor_z),
+        perimeter=Quantity(shape.length, errors.perimeter()),
         verdict=verdict,
         confidence=plan.min_support if overhead.is_seen else plan.min_support * 0.8,
-        completeness=_completeness(plan),
+        completeness=plan.completeness,
         missing_parts=tuple(missing),
         corners=plan.corners,
         walls=plan.edges,
@@ -345,9 +348,3 @@ def _report(plan: Plan | None, floor_z: float, overhead: _Overhead, sensor: Sens
 def _volume(area: float, sigma: float, overhead: _Overhead, floor_z: float) -> Quantity:
     mean, of_mean = overhead.mean - floor_z, overhead.mean_sigma or overhead.sigma
     return Quantity(area * mean, math.hypot(sigma * mean, of_mean * area)) if of_mean else Quantity()
-
-
-def _completeness(plan: Plan | None) -> float:
-    if plan is None:
-        return 0.0
-    return sum(edge.support * edge.length for edge in plan.edges) / sum(edge.length for edge in plan.edges)

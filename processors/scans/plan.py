@@ -71,6 +71,11 @@ class Plan:
         """The weakest wall's support."""
         return min(edge.support for edge in self.edges)
 
+    @property
+    def completeness(self) -> float:
+        """Share of the walls that was seen, by length."""
+        return sum(edge.support * edge.length for edge in self.edges) / sum(edge.length for edge in self.edges)
+
 
 def draw_plan(
     lines: Sequence[WallLine], cameras: NDArray[np.float64], flat: NDArray[np.float64], flood: Flood = DENSE_FLOOD

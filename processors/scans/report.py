@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from processors.scans.ceiling_parts import CeilingPart as ShapedPart
-from processors.scans.extents import wall_sigma
+from processors.scans.extents import PlanErrors
 from processors.scans.measure import RoomMeasurement
 from processors.scans.objects import ObjectBox
 from processors.scans.openings import Opening
@@ -28,9 +27,8 @@ from processors.scans.result import (
     ScanResult,
     Values,
     rounded,
+    rounded_sigma,
 )
-
-_LEAST_SIGMA_M: Final = 0.001
 
 
 def document(
@@ -55,19 +53,19 @@ def document(
         warnings: likely mistakes.
     """
     placement, first = _placement(room)
-    walls = [*room.walls[first:], *room.walls[:first]]
+    walls, errors = [*room.walls[first:], *room.walls[:first]], PlanErrors(room.walls)
     return ScanResult(
         frames=FrameCounts(accepted=accepted, rejected=tuple(RejectedFrame(*one) for one in sorted(rejected.items()))),
         points=points,
         room_dimensions=Values(**{name: rounded(getattr(room, name).value) for name in DIMENSIONS}),
-        uncertainty=Values(**{name: _sigma(getattr(room, name).sigma) for name in DIMENSIONS}),
+        uncertainty=Values(**{name: rounded_sigma(getattr(room, name).sigma) for name in DIMENSIONS}),
         verdict=room.verdict,
         confidence=_share(room.confidence),
         completeness=_share(room.completeness),
         missing_parts=room.missing_parts,
         warnings=tuple(warnings),
         floor_polygon=tuple(_place(placement, room, wall.first) for wall in walls),
-        walls=tuple(_wall(placement, room, (first + n) % len(walls)) for n in range(len(walls))),
+        walls=tuple(_wall(placement, room, errors, (first + n) % len(walls)) for n in range(len(walls))),
         openings=tuple(
             sorted((_opening(one, first, len(walls)) for one in openings), key=lambda o: (o.wall, o.offset))
         ),
@@ -129,13 +127,13 @@ def _place(placement: Placement, room: RoomMeasurement, corner: NDArray[np.float
     return _exact(x), _exact(y)
 
 
-def _wall(placement: Placement, room: RoomMeasurement, number: int) -> FoundWall:
+def _wall(placement: Placement, room: RoomMeasurement, errors: PlanErrors, number: int) -> FoundWall:
     wall = room.walls[number]
     return FoundWall(
         start=_place(placement, room, wall.first),
         end=_place(placement, room, wall.last),
         length=_exact(wall.length),
-        uncertainty=_exact(max(wall_sigma(room.walls, number), _LEAST_SIGMA_M)),
+        uncertainty=rounded_sigma(errors.wall(number)) or 0.0,
         seen=_share(wall.support),
     )
 
@@ -164,10 +162,6 @@ def _object(placement: Placement, room: RoomMeasurement, box: ObjectBox) -> Foun
 
 def _exact(number: float) -> float:
     return rounded(number) or 0.0
-
-
-def _sigma(sigma: float | None) -> float | None:
-    return None if sigma is None else rounded(max(sigma, _LEAST_SIGMA_M))
 
 
 def _share(share: float) -> float:

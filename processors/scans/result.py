@@ -6,12 +6,16 @@ Coordinates are the room's own: metres, floor at z = 0, the first wall from the 
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 
 DIGITS: Final = 3
+_SIGMA_DIGITS: Final = 4
+# Of a number that may lie anywhere within half a unit of its last digit.
+_ROUNDING_SIGMA: Final = 10.0**-DIGITS / math.sqrt(12)
 DIMENSIONS: Final = ("length", "width", "height", "area", "volume", "perimeter")
 
 
@@ -186,3 +190,8 @@ class ScanResult(msgspec.Struct, frozen=True, kw_only=True):
 def rounded(number: float | None) -> float | None:
     """To a millimetre (m², m³ alike); no negative zero."""
     return None if number is None else round(float(number), DIGITS) + 0.0
+
+
+def rounded_sigma(sigma: float | None) -> float | None:
+    """A standard deviation, with what rounding the number adds to it; to a tenth of that number's last digit."""
+    return None if sigma is None else round(math.hypot(sigma, _ROUNDING_SIGMA), _SIGMA_DIGITS)

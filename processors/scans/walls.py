@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -21,9 +22,9 @@ _SAME_M: Final = 0.08
 _MIN_VOXELS: Final = 8
 # Variance along the line of a piece of about 0.8 m (length squared over 12).
 _LONG_VARIANCE: Final = 0.055
-# How much of the two shows in a wall's place; calibrated on 70 synthetic scans, so that 1.96 sigma hold 95 % under drift.
-_FIT_SHARE: Final = 0.6
-_WANDER_SHARE: Final = 0.17
+# How much of the two shows in a wall's place; calibrated on 160 synthetic scans, so that 1.96 sigma hold 95 %.
+_FIT_SHARE: Final = 0.28
+_WANDER_SHARE: Final = 0.25
 _PARALLEL: Final = math.cos(math.radians(5))
 COLUMN_M: Final = 0.05
 # In columns: half a metre.
@@ -32,6 +33,8 @@ _SPARSE_SPREAD_M: Final = 0.04
 _SPARSE_SUPPORT_M: Final = 0.75
 _SPARSE_ASKEW_M: Final = 2.0
 _MISSES: Final = 12
+# Corners are rounded by the voxels of both walls.
+_CORNER_M: Final = 0.08
 _MIN_SUPPORT_M: Final = 0.4
 # Distances at a time.
 _BLOCK: Final = 1 << 15
@@ -50,6 +53,7 @@ class WallLine:
         columns: sorted numbers of the 5 cm columns along the line that hold voxels.
         wander: how far the line moves between visits, in metres.
         turn_sigma: standard deviation of its direction, in radians, if it is of its own.
+        voxels: that it was fitted to: x, y and weight, shape (n, 3).
     """
 
     normal: NDArray[np.float64]
@@ -58,6 +62,7 @@ class WallLine:
     columns: NDArray[np.int64]
     wander: float = 0.0
     turn_sigma: float = 0.0
+    voxels: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)), compare=False)
 
     @property
     def sigma(self) -> float:
@@ -71,6 +76,11 @@ class WallLine:
         along = (float(self.columns.mean()) + 0.5) * COLUMN_M if len(self.columns) else 0.0
         place: NDArray[np.float64] = self.rho * self.normal + along * self.along
         return place
+
+    def counted_as(self, other: WallLine, place: NDArray[np.float64]) -> WallLine:
+        """With the columns of another line, which it was before it was turned about a place, numbered along itself."""
+        moved = round(float(self.along @ place - other.along @ place) / COLUMN_M)
+        return replace(self, columns=self.columns + moved)
 
     def sigma_at(self, place: NDArray[np.float64]) -> float:
         """Standard deviation of where it passes a place on it: the farther from its middle, the less sure."""
@@ -221,21 +231,18 @@ class _Finder:
             return None
         off = self._plan[near] @ normal - rho
         spread = float(np.sqrt(np.average(off**2, weights=self._weight[near])))
-        return WallLine(normal, rho, spread, _without_gaps(_columns(self._plan[near], normal), self._gap))
+        columns = _without_gaps(_columns(self._plan[near], normal), self._gap)
+        return WallLine(normal, rho, spread, columns, voxels=np.column_stack([self._plan[near], self._weight[near]]))
 
     def _total_least_squares(
         self, rows: NDArray[np.bool_], direction: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], float]:
-        plan, weight = self._plan[rows], self._weight[rows]
-        middle = np.average(plan, axis=0, weights=weight)
-        centred = plan - middle
-        values, vectors = np.linalg.eigh((centred * weight[:, None]).T @ centred / weight.sum())
-        normal = vectors[:, 0] * (1.0 if vectors[:, 0] @ direction > 0 else -1.0)
+        middle, normal, variance = _through(self._plan[rows], self._weight[rows], direction)
         if self._is_sparse:
             normal = next(
                 (found for line in self.lines if (found := _squared(line.normal, normal)) is not None), normal
             )
-        elif values[1] < _LONG_VARIANCE:
+        elif variance < _LONG_VARIANCE:
             # A short piece says little about its own direction: a long wall that is nearly parallel knows better.
             normal = next((line.normal for line in self.lines if abs(line.normal @ normal) > _PARALLEL), normal)
         return normal, float(normal @ middle)
@@ -244,6 +251,45 @@ class _Finder:
         """Whether a line found before runs along this one, closer than two walls can."""
         ends = [line.rho * line.normal + line.columns[n] * COLUMN_M * line.along for n in (0, -1)]
         return any(all(abs(other.normal @ end - other.rho) < _SAME_M for end in ends) for other in self.lines)
+
+
+def refitted(line: WallLine, spans: Sequence[tuple[float, float]]) -> WallLine:
+    """Fitted to the voxels of these parts of it only: what else lies near the line would turn it.
+
+    Args:
+        line: of walls that were found to be there.
+        spans: from where to where along the line.
+    """
+    normal, rho = line.normal, line.rho
+    within = _within(line.voxels[:, :2] @ line.along, spans, _CORNER_M)
+    plan, weight = line.voxels[within, :2], line.voxels[within, 2]
+    for _ in range(3):
+        near = np.abs(plan @ normal - rho) < _FIT_M
+        if len(_columns(plan[near], normal)) * COLUMN_M < _MIN_SUPPORT_M:
+            return line
+        middle, free, variance = _through(plan[near], weight[near], normal)
+        normal = normal if variance < _LONG_VARIANCE else free
+        rho = float(normal @ middle)
+    off = plan[near] @ normal - rho
+    spread = float(np.sqrt(np.average(off**2, weights=weight[near])))
+    columns = line.columns[_within((line.columns + 0.5) * COLUMN_M, spans)]
+    return replace(line, normal=normal, rho=rho, spread=spread, columns=columns).counted_as(line, middle)
+
+
+def _within(along: NDArray[np.floating], spans: Sequence[tuple[float, float]], inset: float = 0.0) -> NDArray[np.bool_]:
+    within: NDArray[np.bool_] = np.any([(along > low + inset) & (along < high - inset) for low, high in spans], axis=0)
+    return within
+
+
+def _through(
+    plan: NDArray[np.float64], weight: NDArray[np.float64], direction: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """The line through places (n, 2) by total least squares: their middle, its normal towards `direction`, variance along it."""
+    middle = np.average(plan, axis=0, weights=weight)
+    centred = plan - middle
+    values, vectors = np.linalg.eigh((centred * weight[:, None]).T @ centred / weight.sum())
+    normal = vectors[:, 0] * (1.0 if vectors[:, 0] @ direction > 0 else -1.0)
+    return middle, normal, float(values[1])
 
 
 def _columns(plan: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.int64]:

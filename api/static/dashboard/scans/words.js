@@ -16,7 +16,7 @@ const VERDICTS = {
   estimate: ["warn", "info", "Estimate", "Parts of the room were seen poorly: take the numbers as an estimate, and mind what is said beside them."],
   incomplete: ["alert", "silent", "Incomplete", "Too little was seen for some of the numbers. Nothing was guessed: scan the parts that are listed, and they will be there."],
 };
-const PARTS = { everything: "The whole room: hardly anything could be used", floor: "The floor", ceiling: "The ceiling", walls: "The walls, most of all just under the ceiling", scale: "The scale", rectangle: "Length and width: two unlike rectangles around this plan are equally small" };
+const PARTS = { everything: "The whole room: hardly anything could be used", floor: "The floor", ceiling: "The ceiling", walls: "The walls, most of all just under the ceiling", "level ceiling": "The ceiling: it is not level, and too little of it was seen to say how it runs", rectangle: "Length and width: two unlike rectangles around this plan are equally small" };
 const WARNINGS = {
   millimetres_sent_as_metres: "Millimetres were sent as metres: the room would be as large as a town.",
   metres_sent_as_millimetres: "Metres were sent as millimetres: the room would fit into a matchbox.",
@@ -24,16 +24,14 @@ const WARNINGS = {
   inverse_pose: "Poses were sent the wrong way round: world to camera instead of camera to world.",
   y_up_world: "The world's y axis points up instead of z: convert it as the device library does.",
   colour_intrinsics_on_depth: "The intrinsics are those of the colour camera, not of the depth image.",
-  scale_is_implausible: "The scale is implausible for a room; check the unit.",
-  mirror_or_glass_wall: "A wall looks like a mirror or a pane of glass: what is behind it was not measured.",
   roomplan_disagrees: "RoomPlan's numbers are farther from the measured ones than chance explains; the differences are listed below.",
   recognizer_failed: "The recognizer failed, so that objects keep the names that they have, or none.",
   mesh_failed: "The model could not be made from the images; instead it shows the walls, floor and ceiling as measured.",
 };
 const FIXED = "\u00a0"; // a space at which no line breaks
 const REASONS = {
-  pose_jump: "the position jumped", tracking_lost: "the device had lost its position", tracking_limited: "the device was unsure of its position", too_few_points: "nearly nothing was measured", blurred: "moved too fast",
-  duplicate: "came twice with other content", conflict: "came twice with other content", far: "farther than the sensor reaches",
+  pose_jump: "the position jumped", tracking_lost: "the device had lost its position", disagrees_with_other_frames: "it shows a room that the other frames do not",
+  nothing_in_range: "nothing was between 0.2 and 5 m away", depth_not_in_millimetres: "depths are not in millimetres", impossible_intrinsics: "no such camera takes images of this size",
 };
 
 export function statusOfScan(scan) {
@@ -64,7 +62,7 @@ export const thing = (label) => capital(String(label).replace(/([a-z])([A-Z])/g,
 export function measured(value, sigma, unit) {
   if (value === null || value === undefined) return { value: "–", spread: "not enough evidence" };
   const digits = unit === "m" ? 3 : 2;
-  const spread = sigma === null || sigma === undefined ? "" : unit === "m" && sigma < 0.1 ? `±${FIXED}${number(Math.round(sigma * 1000) / 10)}${FIXED}cm` : `±${FIXED}${sigma.toFixed(2)}${FIXED}${unit}`;
+  const spread = sigma === null || sigma === undefined ? "" : unit === "m" && sigma < 0.1 ? `±${FIXED}${number(Math.round(sigma * (sigma < 0.001 ? 1e4 : 1e3)) / (sigma < 0.001 ? 100 : 10))}${FIXED}cm` : `±${FIXED}${Math.max(sigma, 0.01).toFixed(2)}${FIXED}${unit}`;
   return { value: `${value.toFixed(digits)}${FIXED}${unit}`, spread };
 }
 

@@ -32,6 +32,11 @@ def test_a_slope_of_two_centimetres_a_metre_is_not() -> None:
     assert not is_level(at(2.46 + 0.02 * FLAT[:, 0]), CORNERS, 0.0, 2.5)
 
 
+def test_two_slopes_that_meet_in_the_middle_are_not_though_their_mean_has_no_slope() -> None:
+    # From 2.6 m at the ridge down to 2.45 m at the walls.
+    assert not is_level(at(2.6 - 0.075 * np.abs(FLAT[:, 0] - 2.0)), CORNERS, 0.0, 2.55)
+
+
 def test_half_a_ceiling_is_not_known_to_be() -> None:
     points = at(2.5)
     assert not is_level(points[(points[:, 2] < 1.0) | (points[:, 0] < 2.0)], CORNERS, 0.0, 2.5)
