@@ -8,45 +8,27 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 from aiohttp import web
 
-from accounts import provisioning
 from accounts.billing.planning import plan_pushes
 from accounts.billing.pushes import Pusher
 from accounts.billing.stripe_adapter import StripeBilling
-from accounts.provisioning import DeviceCredentials
-from core.clock import SystemClock
+from bench import metering_share
 from core.postgres import DatabaseRole, Pool, open_pool
-from core.secrets import Vault
 from ops.embedded.postgres import EmbeddedPostgres
 from ops.fake_stripe.server import make_app
 from ops.fake_stripe.service import FakeStripe
 from ops.fake_stripe.webhooks import Manners
-from schemas.readings import encode_record
-from schemas.signing import HEADER_DEVICE, HEADER_SIGNATURE, sign
-from sinks.dead_letters import Throttle
 from sinks.timescale import usage_proof
-from sinks.timescale.catalog import Catalog
 from sinks.timescale.migrate import migrate
-from sinks.timescale.partitions import PartitionKeeper
-from sinks.timescale.writer import BatchTransaction
-from streams.batches import RecordBatch
-from streams.metering import MeterReadings
-from streams.readings import ReadingsPipeline, Stored
 
-_SECRET = "bench" * 8
 _STRIPE_KEY = "sk_test_bench"
-# As many as a worker takes into one transaction where nothing is set.
-_BATCH = 20_000
-# These register sensors, begin hours and fill caches.
-_WARM = 2
 _STATEMENT_MS = 600_000
 
 _TENANTS = """
@@ -81,82 +63,6 @@ INSERT INTO weir.billing_account (tenant_id, customer_id, subscription_id, statu
 SELECT tenant_id, 'cus_' || tenant_id, 'sub_' || tenant_id, 'active', now() - interval '90 days', now()
 FROM weir.tenant WHERE tenant_id LIKE 'proof%'
 """
-
-
-@dataclass
-class _Record:
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
-    timestamp: int = 0
-
-
-class _Timed:
-    """Metering, with a clock around it."""
-
-    def __init__(self) -> None:
-        self._inner = MeterReadings("bench-usage")
-        self.seconds = 0.0
-
-    async def apply(self, transaction: BatchTransaction, stored: Stored) -> None:
-        started = time.monotonic()
-        await self._inner.apply(transaction, stored)
-        self.seconds += time.monotonic() - started
-
-
-async def _devices(url: str, count: int) -> list[DeviceCredentials]:
-    """One tenant each."""
-    vault = Vault.from_secret(_SECRET)
-    connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
-    async with connection, connection.transaction():
-        made = []
-        for number in range(count):
-            tenant_id = await provisioning.create_tenant(connection, f"tenant {number}")
-            made.append(await provisioning.create_device(connection, vault, tenant_id, f"device {number}"))
-    return made
-
-
-def _batch(topic: str, devices: list[DeviceCredentials], first: int, start_ms: int) -> RecordBatch:
-    """One-reading messages, round robin over the devices."""
-    records = []
-    for number in range(first, first + _BATCH):
-        device = devices[number % len(devices)]
-        value = encode_record([("air", start_ms + number // len(devices) * 100, 4.0, 0)])
-        key = device.device_id.encode()
-        headers = [(HEADER_DEVICE, key), (HEADER_SIGNATURE, sign(device.secret, key, value).encode())]
-        records.append(_Record(number, key, value, headers))
-    return RecordBatch(topic, 0, "id", first, records)
-
-
-async def _share(url: str, tenants: int, batches: int) -> dict[str, object]:
-    """Time, not CPU: what else the machine does slows both down alike, and vacuuming counts for neither."""
-    devices = await _devices(url, tenants)
-    timed, topic = _Timed(), f"bench-{tenants}"
-    async with open_pool(url, DatabaseRole.WRITER) as pool:
-        async with pool.connection() as connection:
-            await connection.execute("INSERT INTO weir.stream_position VALUES (%s, 0, 'id', 0)", (topic,))
-        catalog = Catalog(pool, Vault.from_secret(_SECRET), SystemClock())
-        pipeline = ReadingsPipeline(
-            pool=pool, catalog=catalog, partitions=PartitionKeeper(pool), throttle=Throttle(1000, 100, 1000),
-            clock=SystemClock(), dead_letter_topic="bench-dead", max_sensors_per_device=10, effects=(timed,),
-        )  # fmt: skip
-        # Ten readings a second and sensor: all of them lie before now.
-        start_ms = int(time.time() * 1000) - 3_600_000
-        made = [_batch(topic, devices, n * _BATCH, start_ms) for n in range(batches + _WARM)]
-        for batch in made[:_WARM]:
-            await pipeline.process(batch)
-        timed.seconds, started = 0.0, time.monotonic()
-        for batch in made[_WARM:]:
-            await pipeline.process(batch)
-        seconds = time.monotonic() - started
-    return {
-        "measure": "share",
-        "tenants_a_batch": tenants,
-        "us_per_reading": round(seconds / batches / _BATCH * 1e6, 2),
-        "metering_us_per_reading": round(timed.seconds / batches / _BATCH * 1e6, 2),
-        "metering_share": round(timed.seconds / seconds, 3),
-    }
 
 
 def _fill(url: str, tenants: int, days: int) -> int:
@@ -250,7 +156,7 @@ def run(tenants: int, days: int, batches: int) -> Iterator[dict[str, object]]:
     # A database each: what runs without metering leaves rows that no proof would pass.
     with _database() as postgres:
         for count in (10, tenants):
-            share = _share(postgres.superuser_url, count, batches)
+            share = metering_share.measure(postgres.superuser_url, count, batches)
             yield {"bench": "metering", **asyncio.run(share)}
     with _database() as postgres:
         rows = _fill(postgres.superuser_url, tenants, days)

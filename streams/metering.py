@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from processors import metering
-from schemas.usage import SensorHours, UsageIncrement
+from schemas.usage import SensorHours, UsageIncrements
 from sinks.timescale import usage
 from sinks.timescale.writer import BatchTransaction
 from streams.readings import Stored
@@ -28,16 +28,15 @@ class MeterReadings:
         increments = metering.count_readings(stored.tenant_ids, stored.tenant_code[inserted], rows.at_ms[inserted])
         pairs = metering.perhaps_first(rows.sensor_no[inserted], rows.at_ms[inserted], stored.newest_ms[inserted])
         if len(pairs):
-            increments = sorted([*increments, *await _count_active(transaction, stored, pairs)])
+            increments = increments.with_others(await _count_active(transaction, stored, pairs))
         await usage.add(transaction.connection, increments, self._topic)
 
 
-async def _count_active(transaction: BatchTransaction, stored: Stored, pairs: SensorHours) -> list[UsageIncrement]:
+async def _count_active(transaction: BatchTransaction, stored: Stored, pairs: SensorHours) -> UsageIncrements:
     known = await usage.known_hours(transaction.connection, pairs)
     new = metering.without(pairs, known)
-    if not len(new):
-        return []
-    await usage.add_hours(transaction.connection, new)
+    if len(new):
+        await usage.add_hours(transaction.connection, new)
     sensors, first_rows = np.unique(stored.rows.sensor_no, return_index=True)
     return metering.count_active(
         stored.tenant_ids, stored.tenant_code[first_rows], known, new, sensors.astype(np.int64)

@@ -110,16 +110,20 @@ class TimestampArray(_Array):
 
 
 class TextArray:
-    """`text[]` without NULLs; psycopg's own escapes each element for the text format, which costs ten times as much."""
+    """`text[]` without NULLs; psycopg's own escapes each element for the text format, which costs ten times as much.
+
+    Args:
+        values: what the elements are.
+        codes: shape (n,), which of them each element is.
+    """
 
     __slots__ = ("payload",)
 
-    def __init__(self, values: Sequence[str]) -> None:
+    def __init__(self, values: Sequence[str], codes: NDArray[np.int64]) -> None:
         encoded = [value.encode() for value in values]
-        parts = [np.array([1, 0, 25, len(encoded), 1], dtype=">i4").tobytes()]
-        for value in encoded:
-            parts += (len(value).to_bytes(4, "big"), value)
-        self.payload = b"".join(parts)
+        elements = [len(value).to_bytes(4, "big") + value for value in encoded]
+        header = np.array([1, 0, 25, len(codes), 1], dtype=">i4").tobytes()
+        self.payload = header + b"".join(map(elements.__getitem__, codes.tolist()))
 
 
 class _ArrayDumper(Dumper):

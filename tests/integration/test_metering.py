@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from schemas.usage import HOUR_MS, Meter, UsageIncrement
+from schemas.usage import HOUR_MS, Meter, UsageIncrement, usage_increments
 from sinks.timescale import usage
 from tests.integration.metering_scene import USAGE_TOPIC, MeteringScene, Reading, hours, run_scene
 from tests.integration.servers import Database, create_tenant
@@ -66,13 +66,13 @@ def test_replays_change_neither_quantity_nor_revision_nor_publish(database: Data
         for batch in batches:
             await scene.publish(device, batch)
         before = database.query("SELECT * FROM weir.usage ORDER BY 1, 2, 3")
-        database.query("DELETE FROM weir.topic_outbox")
+        database.query("DELETE FROM weir.usage_outbox")
         for batch in batches:
             await scene.publish(device, batch, partition=1)
             await scene.publish(device, [(sensor, time, value + 1) for sensor, time, value in batch], partition=1)
 
         assert database.query("SELECT * FROM weir.usage ORDER BY 1, 2, 3") == before
-        assert database.query("SELECT count(*) FROM weir.topic_outbox") == [(0,)]
+        assert database.query("SELECT count(*) FROM weir.usage_outbox") == [(0,)]
 
     run_scene(database, act)
 
@@ -83,9 +83,12 @@ def test_each_change_is_published_under_the_tenants_key_once_a_transaction(datab
         await scene.publish(tenant.devices[0], [("air", NOON + n * MINUTE_MS, 1.0) for n in range(50)])
         await scene.publish(tenant.devices[0], [("air", NOON + 50 * MINUTE_MS, 1.0)])
 
-        rows = database.query("SELECT topic, key, value FROM weir.topic_outbox ORDER BY outbox_id")
-        assert {(topic, key) for topic, key, _ in rows} == {(USAGE_TOPIC, tenant.tenant_id.encode())}
-        documents = [json.loads(value) for _, _, value in rows]
+        async with scene.pool.connection() as connection:
+            changes = await usage.unpublished(connection, 10)
+        records = [record for change in changes for record in change.records()]
+        assert {change.topic for change in changes} == {USAGE_TOPIC}
+        assert {key for key, _ in records} == {tenant.tenant_id.encode()}
+        documents = [json.loads(value) for _, value in records]
         row = {"tenant_id": tenant.tenant_id, "meter": "readings", "bucket_start": "2026-03-10T12:00:00.000Z"}
         assert [one for one in documents if one["meter"] == "readings"] == [
             row | {"quantity": 50, "revision": 1},
@@ -179,7 +182,7 @@ def test_another_pipeline_adds_its_meters_by_the_same_call(database: Database) -
         ]
         for _ in range(2):
             async with scene.pool.connection() as connection, connection.transaction():
-                await usage.add(connection, increments, USAGE_TOPIC)
+                await usage.add(connection, usage_increments(increments), USAGE_TOPIC)
 
         assert scene.usage("scan_points") == {at(NOON): (180_000, 2)}
         daily = "SELECT meter, quantity FROM usage_daily ORDER BY 1"

@@ -12,7 +12,7 @@ from accounts.billing.reconciling import Reconciler
 from accounts.billing.subscriptions import subscribe_directly
 from core.clock import now_ms
 from core.postgres import DatabaseRole, Pool, open_pool
-from schemas.usage import HOUR_MS, Meter, UsageIncrement
+from schemas.usage import HOUR_MS, Meter, UsageIncrement, usage_increments
 from sinks.timescale import usage
 from tests.integration.servers import Database, create_tenant
 from tests.integration.stripe_scene import StripeScene, stripe_scene
@@ -62,7 +62,7 @@ class Scene:
         """Usage as a pipeline adds it; scans, as they need no readings to agree with."""
         row = UsageIncrement(tenant_id, meter, round(hour.timestamp() * 1000), quantity)
         async with self.pool.connection() as connection, connection.transaction():
-            await usage.add(connection, [row], "t-usage")
+            await usage.add(connection, usage_increments([row]), "t-usage")
 
     async def push(self) -> None:
         """A run as the job makes it, at a time at which every back-off is over."""

@@ -16,7 +16,12 @@ Pairs = set[tuple[int, int]]
 
 
 def count(tenant_ids: list[str], codes: list[int], at_ms: list[int]) -> list[UsageIncrement]:
-    return count_readings(tenant_ids, np.array(codes, dtype=np.int64), np.array(at_ms, dtype=np.int64))
+    return count_readings(tenant_ids, np.array(codes, dtype=np.int64), np.array(at_ms, dtype=np.int64)).rows()
+
+
+def order(increment: UsageIncrement) -> tuple[Meter, int, str]:
+    """In which usage rows are locked."""
+    return increment.meter, increment.hour_ms, increment.tenant_id
 
 
 def test_nothing_inserted_is_nothing_billed() -> None:
@@ -30,8 +35,8 @@ def test_rows_are_counted_by_tenant_and_hour_of_their_own_time() -> None:
 
     assert found == [
         UsageIncrement("a", Meter.READINGS, hour, 2),
-        UsageIncrement("a", Meter.READINGS, hour + HOUR_MS, 1),
         UsageIncrement("b", Meter.READINGS, hour, 1),
+        UsageIncrement("a", Meter.READINGS, hour + HOUR_MS, 1),
     ]
 
 
@@ -40,7 +45,7 @@ def test_every_row_is_billed_exactly_once(rows: list[tuple[int, int]]) -> None:
     found = count(["a", "b", "c"], [code for code, _ in rows], [at for _, at in rows])
 
     assert sum(increment.quantity for increment in found) == len(rows)
-    assert found == sorted(found)
+    assert found == sorted(found, key=order)
 
 
 def test_only_readings_outside_the_hour_of_their_sensors_newest_may_be_the_first_of_an_hour() -> None:
@@ -83,9 +88,9 @@ def test_what_is_added_is_what_the_definition_gains(stored: Pairs, batch: Pairs)
     known = columns_of({(sensor, hour) for sensor, hour in stored if (sensor, hour // 24) in days})
     sensors = np.arange(1, 5, dtype=np.int64)
 
-    found = count_active(["a", "b"], sensors % 2, known, new, sensors)
+    found = count_active(["a", "b"], sensors % 2, known, new, sensors).rows()
 
     gained = active(stored | batch) - active(stored)
     assert {(one.tenant_id, one.hour_ms // HOUR_MS): one.quantity for one in found} == dict(gained)
-    assert found == sorted(found)
+    assert found == sorted(found, key=order)
     assert {one.meter for one in found} <= {Meter.ACTIVE_SENSORS}

@@ -36,11 +36,11 @@ def test_an_empty_array_is_well_formed() -> None:
     assert TimestampArray(np.zeros(0, dtype=np.int64)).payload == struct.pack(">iiiii", 1, 0, 1184, 0, 1)
 
 
-def test_texts_are_counted_in_bytes() -> None:
-    payload = TextArray(["ab", "", "ü"]).payload
+def test_texts_are_counted_in_bytes_and_may_repeat() -> None:
+    payload = TextArray(["", "ab", "ü"], np.array([1, 0, 2, 1])).payload
 
-    texts = struct.pack(">i2sii2s", 2, b"ab", 0, 2, "ü".encode())
-    assert payload == struct.pack(">iiiii", 1, 0, 25, 3, 1) + texts
+    texts = struct.pack(">i2sii2si2s", 2, b"ab", 0, 2, "ü".encode(), 2, b"ab")
+    assert payload == struct.pack(">iiiii", 1, 0, 25, 4, 1) + texts
 
 
 def test_timestamps_count_microseconds_from_2000() -> None:
