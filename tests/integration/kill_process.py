@@ -1,8 +1,8 @@
 """A warm parent that forks a process, kills it by -9 at a given moment of its work, and forks the next one.
 
-`python -m tests.integration.kill_process feed|push` reads one JSON list from stdin, of a child's life each: how many steps it is
-let do, and how many seconds later it is killed. It writes a line for each: `killed`, or `ended` where the child was done before.
-What is slow about starting, the imports, is done once.
+`python -m tests.integration.kill_process feed|push|charge` reads one JSON list from stdin, of a child's life each: how many steps
+it is let do, and how many seconds later it is killed. It writes a line for each: `killed`, or `ended` where the child was done
+before. What is slow about starting, the imports, is done once.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 
+from accounts.billing.charges import Charger
 from accounts.billing.pushes import Pusher
 from accounts.billing.stripe_adapter import StripeBilling
 from core.clock import now_ms
@@ -30,6 +32,7 @@ from core.tasks import TaskName, enqueue
 from jobs.registry import Resources, Task
 from jobs.retry import Backoff
 from jobs.worker import JobWorker, WorkerOptions
+from schemas.errors import Transient
 from sinks.timescale.writer import Fenced
 from streams.batches import RecordBatch
 from tests.integration.metering_scene import FetchedRecord, metered_pipeline
@@ -84,7 +87,43 @@ async def push(step: _Step) -> None:
     await JobWorker(WorkerOptions(url, poll_s=0.2), {TaskName.PUSH_USAGE: task}, ()).run(asyncio.Event())
 
 
-_ROLES: dict[str, Callable[[_Step], Awaitable[None]]] = {"feed": feed, "push": push}
+# What came late of every customer, in one of twelve months.
+_LATE = """
+INSERT INTO weir.usage_adjustment (tenant_id, meter, bucket_start, quantity, reason)
+SELECT tenant_id, 'readings', date_trunc('month', now(), 'UTC') - floor(random() * 12) * interval '31 days', 1000000, 'late'
+FROM weir.billing_account
+"""
+# A charge in doubt is looked at again minutes later: they pass at once.
+_DUE = """
+SELECT (extract(epoch FROM greatest(now(), max(next_at) FILTER (WHERE isfinite(next_at)))) * 1000)::bigint + 1
+FROM weir.usage_charge WHERE state IN ('pending', 'sent', 'ambiguous')
+"""
+
+
+async def charge(step: _Step) -> None:
+    """Note what came late of every customer and charge it, again and again."""
+    billing = StripeBilling(os.environ["STRIPE_KEY"], os.environ["STRIPE_URL"])
+    async with open_pool(os.environ["DATABASE_URL"], DatabaseRole.WRITER, size=2) as pool:
+        while True:
+            step()
+            async with pool.connection() as connection:
+                await connection.execute(_LATE)
+            await charge_what_is_due(pool, billing)
+
+
+async def charge_what_is_due(pool: Pool, billing: StripeBilling) -> int:
+    """One run of the charger, as if the time had come for everything; tells how many charges are open after it."""
+    async with pool.connection() as connection:
+        row = await (await connection.execute(_DUE)).fetchone()
+    with suppress(Transient):
+        await Charger(pool, billing, timedelta()).run(row[0] if row else now_ms())
+    async with pool.connection() as connection:
+        query = "SELECT count(*) FROM weir.usage_charge WHERE state IN ('pending', 'sent', 'ambiguous')"
+        row = await (await connection.execute(query)).fetchone()
+    return int(row[0]) if row else 0
+
+
+_ROLES: dict[str, Callable[[_Step], Awaitable[None]]] = {"feed": feed, "push": push, "charge": charge}
 
 
 def kill_one(role: str, steps: int, after_s: float) -> str:
