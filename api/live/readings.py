@@ -187,11 +187,8 @@ class TenantReadings:
         return bool(subscription.pending)
 
     def drain(self, subscription: Subscription) -> Message:
-        """Newest values of one frame; only the last frame moves the cursor."""
-        items = subscription.take_pending()
-        if not subscription.pending:
-            subscription.seen = self._cursor()
-        return protocol.event(subscription.seen, items)
+        """Newest values of one frame."""
+        return drained(subscription, self._cursor())
 
     async def join(self, subscription: Subscription, cursor: str | None) -> None:
         """Send how things stand, or what is newer than the cursor, and let the subscription watch from there."""
@@ -259,3 +256,11 @@ def hand_out(subscriptions: Iterable[Subscription], entries: dict[object, str], 
     message = protocol.event(cursor, entries.values())
     for subscription in subscriptions:
         subscription.offer(message, entries)
+
+
+def drained(subscription: Subscription, cursor: str) -> Message:
+    """What was kept for it, of one frame; only the last frame moves the cursor."""
+    items = subscription.take_pending()
+    if not subscription.pending:
+        subscription.seen = cursor
+    return protocol.event(subscription.seen, items)

@@ -13,7 +13,7 @@ from typing import Final
 from api.live import protocol
 from api.live.cursors import LiveCursors
 from api.live.protocol import Message
-from api.live.readings import hand_out, send_pages
+from api.live.readings import drained, hand_out, send_pages
 from api.live.subscription import Subscription
 from core.clock import Clock
 from core.postgres import Pool
@@ -106,11 +106,8 @@ class TenantUsage:
         return bool(subscription.pending)
 
     def drain(self, subscription: Subscription) -> Message:
-        """Newest values of one frame; only the last frame moves the cursor."""
-        items = subscription.take_pending()
-        if not subscription.pending:
-            subscription.seen = self._cursor()
-        return protocol.event(subscription.seen, items)
+        """Newest values of one frame."""
+        return drained(subscription, self._cursor())
 
     async def join(self, subscription: Subscription, cursor: str | None) -> None:
         """Send what changed lately, or since the cursor, and let the subscription watch from there."""

@@ -18,6 +18,7 @@ from core.kafka import ensure_topics
 from ops.embedded.broker import EmbeddedBroker
 from ops.embedded.postgres import EmbeddedPostgres
 from sinks.timescale.migrate import Engine
+from tests.integration.api_scene import api_settings, serving
 from tests.integration.servers import Database, WorkerProcess, create_template, fresh_database, worker_environment
 
 PARTITIONS = 4
@@ -60,6 +61,13 @@ def engine(postgres: EmbeddedPostgres) -> Engine:
 def database(postgres: EmbeddedPostgres, engine: Engine) -> Iterator[Database]:
     with fresh_database(postgres.superuser_url, engine) as database:
         yield database
+
+
+@pytest.fixture
+def url(database: Database) -> Iterator[str]:
+    """Where the API answers."""
+    with serving(api_settings(database.reader_url)) as url:
+        yield url
 
 
 @pytest.fixture

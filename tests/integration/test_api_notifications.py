@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from api.notifications import NotificationPage
-from tests.integration.api_scene import Client, api_settings, client, new_tenant, serving
+from tests.integration.api_scene import Client, client, new_tenant
 from tests.integration.canary_scene import furnish
 from tests.integration.servers import Database
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def url(database: Database) -> Iterator[str]:
-    with serving(api_settings(database.reader_url)) as url:
-        yield url
 
 
 def told(api: Client, **parameters: object) -> list[tuple[str, str]]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import psycopg
 import pytest
 
 from ops.demo_places import Kitchen, furnish
-from tests.integration.api_scene import api_settings, client, new_tenant, serving
+from tests.integration.api_scene import client, new_tenant
 from tests.integration.people_scene import send
 from tests.integration.servers import Database, Tenant
 
@@ -21,12 +20,6 @@ SELECT u.name, s.name, s.unit, a.effective_from < '2011-01-01', a.effective_to I
 FROM sensors s JOIN units u USING (unit_id) JOIN sensor_assignments a USING (sensor_id)
 WHERE s.tenant_id = %s ORDER BY u.unit_id, s.name
 """
-
-
-@pytest.fixture
-def url(database: Database) -> Iterator[str]:
-    with serving(api_settings(database.reader_url)) as url:
-        yield url
 
 
 def start(database: Database, tenant: Tenant, devices: int) -> None:

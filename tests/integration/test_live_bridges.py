@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -21,12 +20,6 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def tenant(database: Database) -> Tenant:
     return new_tenant(database)
-
-
-@pytest.fixture
-def url(database: Database) -> Iterator[str]:
-    with serving(api_settings(database.reader_url)) as url:
-        yield url
 
 
 def alert(number: int, **more: Any) -> dict[str, Any]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -15,7 +13,8 @@ from typing import Any
 import pytest
 import socketio
 
-from tests.integration.api_scene import api_settings, new_tenant, serving
+from tests.integration import npm
+from tests.integration.api_scene import new_tenant
 from tests.integration.live_scene import WAIT_S, emit
 from tests.integration.servers import Database, Tenant
 
@@ -29,24 +28,10 @@ def tenant(database: Database) -> Tenant:
     return new_tenant(database)
 
 
-@pytest.fixture
-def url(database: Database) -> Iterator[str]:
-    with serving(api_settings(database.reader_url)) as url:
-        yield url
-
-
 @pytest.fixture(scope="module")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with socket.io-client installed."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("Node is not installed, and the real client needs it")
-    folder = tmp_path_factory.mktemp("node")
-    install = ["npm", "install", "--no-audit", "--no-fund", "--silent", "socket.io-client@4"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, timeout=240, check=False)
-    if done.returncode:
-        pytest.skip("npm cannot install socket.io-client here (no registry within reach)")
-    shutil.copy(CLIENT, folder)
-    return folder
+    return npm.install(tmp_path_factory.mktemp("node"), "socket.io-client@4", CLIENT)
 
 
 class Events:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from core.tasks import TaskName
-from tests.integration.api_scene import api_settings, client, new_tenant, serving
+from tests.integration.api_scene import client, new_tenant
 from tests.integration.job_scene import run_task
 from tests.integration.live_scene import emit, event_stream
 from tests.integration.servers import Database, Tenant
@@ -19,12 +18,6 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def tenant(database: Database) -> Tenant:
     return new_tenant(database)
-
-
-@pytest.fixture
-def url(database: Database) -> Iterator[str]:
-    with serving(api_settings(database.reader_url)) as url:
-        yield url
 
 
 def test_events_follow_a_snapshot_and_are_resumed_by_their_id(database: Database, tenant: Tenant, url: str) -> None:

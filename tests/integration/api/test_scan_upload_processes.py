@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration import npm
 from tests.integration.api_processes import ApiProcess, start_process
 from tests.integration.api_scene import client, new_tenant
 from tests.integration.rule_scene import send
@@ -31,15 +31,8 @@ def tenant(database: Database) -> Tenant:
 @pytest.fixture(scope="module")
 def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tus-js-client installed."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("Node is not installed, and the real client needs it")
-    folder = tmp_path_factory.mktemp("tus")
-    install = ["npm", "install", "--no-audit", "--no-fund", "--silent", "tus-js-client@4"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, timeout=240, check=False)
-    if done.returncode:
-        pytest.skip("npm cannot install tus-js-client here (no registry within reach)")
-    shutil.copy(Path(__file__).parent / "tus_client.cjs", folder)
-    return folder
+    program = Path(__file__).parent / "tus_client.cjs"
+    return npm.install(tmp_path_factory.mktemp("tus"), "tus-js-client@4", program)
 
 
 @pytest.fixture
