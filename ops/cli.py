@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from ops.loading import loading
 from schemas.errors import Misconfigured, WeirError
 
 _USAGE_OR_SETTINGS = 2
@@ -85,7 +86,9 @@ def _application(wanted: str | None) -> typer.Typer:
     for command in _COMMANDS:
         module = f"ops.commands.{command.module}"
         if command.name == wanted:
-            importlib.import_module(module).register(app)
+            with loading():
+                loaded = importlib.import_module(module)
+            loaded.register(app)
         elif importlib.util.find_spec(module) is not None:
             app.command(command.name, help=command.help)(_not_asked_for)
     return app

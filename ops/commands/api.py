@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops.loading import loading
 from schemas.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ def serve(settings: Settings, host: str, port: int) -> None:
     Raises:
         Misconfigured: the address is not free, or a setting is missing.
     """
-    import structlog
+    with loading():
+        import structlog
 
-    server = make_server(settings)
+        server = make_server(settings)
     listener = listen(host, port)
     # The server takes these signals while it runs and raises them again at its end: that was a clean stop.
     for number in (signal.SIGTERM, signal.SIGINT):

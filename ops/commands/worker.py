@@ -8,6 +8,8 @@ import sys
 
 import typer
 
+from ops.loading import loading
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -15,9 +17,10 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def worker() -> None:
         """Read device records from Kafka and commit them to the database."""
-        from core.logging import configure_logging
-        from core.settings import load_settings
-        from streams.worker import Worker
+        with loading():
+            from core.logging import configure_logging
+            from core.settings import load_settings
+            from streams.worker import Worker
 
         settings = load_settings()
         configure_logging(settings.log_level, settings.log_format, role="worker")
