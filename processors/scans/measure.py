@@ -290,7 +290,9 @@ def _goes_on(plan: Plan, ceiling: NDArray[np.float64], *, is_part: bool = False)
     """Whether ceiling was seen outside of the plan: doors do not show it, so a part of the room must be missing."""
     if not len(ceiling):
         return False
-    outside = shapely.distance(Polygon(plan.corners), shapely.points(ceiling[:, :2])) > _OUTSIDE_M
+    shape, at = Polygon(plan.corners), ceiling[:, :2]
+    outside = ~shapely.contains_xy(shape, at[:, 0], at[:, 1])
+    outside[outside] = shapely.distance(shape, shapely.points(at[outside])) > _OUTSIDE_M
     # A part that lies outside as a whole is what a door shows of the next room, unless it is large.
     least = _NEXT_ROOM_M2 if is_part and outside.mean() > _MOSTLY else _OUTSIDE_M2
     return int(outside.sum()) * VOXEL_M**2 > least

@@ -15,7 +15,7 @@ ROWS_A_BRICK: Final = 8
 # Of the box: 128 MiB, of which only what is looked at is ever touched.
 _MOST_BRICKS: Final = 1 << 25
 # Where the box grows it grows by so many bricks more, as there is probably more to come.
-_MARGIN: Final = 16
+_MARGIN: Final = 32
 _SAMPLE: Final = 1_024
 _MOST: Final = (0.02, 0.98)
 

@@ -21,6 +21,9 @@ SHIFTS: Final = (2 * AXIS_BITS, AXIS_BITS, 0)
 # Of 40 bytes each: with fewer nobody begins, with more they are given up for new ones.
 _LEAST_ROWS: Final = 1 << 18
 _MOST_ROWS: Final = 1 << 22
+# Points whose sums fit half a number of 64 bits, whatever voxels they lie in.
+_HALF: Final = 32
+_MOST_PACKED: Final = 1 << 22
 # Sums of far points that may wait for more: half a hundred bytes each.
 _MOST_WAITING: Final = 1 << 19
 
@@ -37,12 +40,13 @@ class UnitPoints(NamedTuple):
     Attributes:
         base: corner of a voxel that `units` are counted from, in voxels.
         units: shape (3, n).
-        weight: shape (n,), of a type that holds its products with the side of a voxel; 0 in rows that are no points.
+        weight: shape (n,), of a type that holds its products with the side of a voxel; 0 in rows that are no points; None if
+            all weigh 1.
     """
 
     base: tuple[int, int, int]
     units: NDArray[np.int32]
-    weight: Weights
+    weight: Weights | None
 
 
 class VoxelSums:
@@ -56,6 +60,8 @@ class VoxelSums:
     def __init__(self, side: int, start: Sums = NO_SUMS) -> None:
         self._side = np.int32(side)
         self._rows, self._columns = VoxelRows(), np.zeros((5, 0), dtype=np.int64)
+        # Of points that weigh 1: x and y, z and count in a number each, for so many points.
+        self._packed, self._packed_points = np.zeros((2, 0), dtype=np.int64), 0
         self._settled = start
         self._waiting: list[Sums] = []
         self._known: Sums | None = start
@@ -73,8 +79,9 @@ class VoxelSums:
         else:
             self._add(row, within, points.weight)
 
-    def _make_room(self, cell: NDArray[np.int32], within: NDArray[np.int32], weight: Weights) -> None:
+    def _make_room(self, cell: NDArray[np.int32], within: NDArray[np.int32], weight: Weights | None) -> None:
         """For what lies outside of the tables; what is too far off waits."""
+        weight = np.ones(cell.shape[1], dtype=np.int32) if weight is None else weight
         inside = self._rows.make_room(cell)
         far = ~inside
         if far.any():
@@ -82,13 +89,30 @@ class VoxelSums:
         if inside.any() and (row := self._rows.of(cell[:, inside])) is not None:
             self._add(row, within[:, inside], weight[inside])
 
-    def _add(self, row: NDArray[np.intp], within: NDArray[np.int32], weight: Weights) -> None:
-        self._make_columns()
-        for column, term in zip(self._columns, _terms(within, weight), strict=True):
-            np.add.at(column, row, term)
+    def _add(self, row: NDArray[np.intp], within: NDArray[np.int32], weight: Weights | None) -> None:
+        if weight is None:
+            self._packed = self._with_room(self._packed)
+            x, y, z = within.astype(np.int64)
+            np.add.at(self._packed[0], row, x + (y << _HALF))
+            np.add.at(self._packed[1], row, z + (1 << _HALF))
+            self._packed_points += len(row)
+        else:
+            self._columns = self._with_room(self._columns)
+            for column, term in zip(self._columns, _terms(within, weight), strict=True):
+                np.add.at(column, row, term)
+        if self._packed_points > _MOST_PACKED:
+            self._unpack()
         if self._rows.count > _MOST_ROWS:
             self._wait(self._in_tables())
             self._rows, self._columns = VoxelRows(), np.zeros((5, 0), dtype=np.int64)
+
+    def _unpack(self) -> None:
+        if self._packed_points:
+            self._columns, low = self._with_room(self._columns), (1 << _HALF) - 1
+            xy, z_count = self._packed[:, : self._rows.count]
+            count = z_count >> _HALF
+            self._columns[:, : len(count)] += np.stack([count, xy & low, xy >> _HALF, z_count & low, count])
+        self._packed, self._packed_points = np.zeros((2, 0), dtype=np.int64), 0
 
     def sums(self) -> Sums:
         """Of everything added so far; what was given is never changed."""
@@ -97,15 +121,18 @@ class VoxelSums:
             self._known = united([self._settled, self._in_tables()])
         return self._known
 
-    def _make_columns(self) -> None:
-        there = self._columns.shape[1]
-        if self._rows.count > there:
-            columns = np.zeros((5, max(2 * self._rows.count, _LEAST_ROWS)), dtype=np.int64)
-            columns[:, :there] = self._columns
-            self._columns = columns
+    def _with_room(self, columns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The same with a number for each row."""
+        size, there = columns.shape
+        if self._rows.count <= there:
+            return columns
+        larger = np.zeros((size, max(2 * self._rows.count, _LEAST_ROWS)), dtype=np.int64)
+        larger[:, :there] = columns
+        return larger
 
     def _in_tables(self) -> Sums:
         """Without the voxels of rows that are no points."""
+        self._unpack()
         row = np.flatnonzero(self._columns[4])
         keys = _keys(self._rows.cells(row))
         order = np.argsort(keys)
@@ -140,14 +167,14 @@ def united(parts: Sequence[Sums]) -> Sums:
     return keys[is_first], sums
 
 
-def numbered(cells: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+def numbered(cells: NDArray[np.int32], size: int) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
     """The distinct ones of numbers below `size`, in order, and the place of each among them."""
     is_there = np.zeros(size, dtype=bool)
     is_there[cells] = True
     there = np.flatnonzero(is_there)
     place = np.empty(size, dtype=np.int32)
     place[there] = np.arange(len(there), dtype=np.int32)
-    return there, place.take(cells).astype(np.intp)
+    return there.astype(np.int32), place.take(cells).astype(np.intp)
 
 
 def _terms(within: NDArray[np.int32], weight: Weights) -> Iterator[NDArray[np.int64]]:

@@ -23,7 +23,6 @@ from processors.scans.voxel_sums import (
     SHIFTS,
     UnitPoints,
     VoxelSums,
-    Weights,
     numbered,
     united,
 )
@@ -92,10 +91,8 @@ class VoxelMap:
         """
         for start in range(0, len(points), _BLOCK_POINTS):
             part = slice(start, start + _BLOCK_POINTS)
-            units = np.rint(np.multiply(points[part].T, np.float64(UNITS_PER_M), order="C")).astype(np.int32)
-            weight: Weights = np.ones(units.shape[1], dtype=np.int32)
-            if distance_m is not None:
-                weight = weight_of(np.asarray(distance_m[part], dtype=np.float64))
+            units = _units(points[part])
+            weight = None if distance_m is None else weight_of(np.asarray(distance_m[part], dtype=np.float64))
             self.add_units(UnitPoints((0, 0, 0), units, weight))
 
     def add_units(self, points: UnitPoints) -> None:
@@ -148,30 +145,34 @@ def coarse_normals(voxels: Voxels) -> NDArray[np.float64]:
 
 def regrouped(voxels: Voxels) -> Voxels:
     """Voxels of 4 cm that hold the centroids of the given ones."""
-    units = np.multiply(voxels.center.T, UNITS_PER_M, order="C")
-    np.rint(units, out=units)
-    return _grouped(voxels, units.astype(np.int64) // _VOXEL_UNITS + AXIS_OFFSET)[0]
+    return _grouped(voxels, _units(voxels.center) // np.int32(_VOXEL_UNITS) + np.int32(AXIS_OFFSET))[0]
 
 
-def _indices(key: NDArray[np.int64]) -> NDArray[np.int64]:
+def _units(points: NDArray[np.floating]) -> NDArray[np.int32]:
+    """Points (n, 3) in whole tenths of millimetres, axis after axis; shape (3, n)."""
+    units: NDArray[np.float64] = np.multiply(points.T, np.float64(UNITS_PER_M), order="C")
+    return np.rint(units, out=units).astype(np.int32)
+
+
+def _indices(key: NDArray[np.int64]) -> NDArray[np.int32]:
     """Of voxels along each axis; shape (3, n)."""
-    return np.stack([key >> shift & AXIS_MASK for shift in SHIFTS])
+    return np.stack([(key >> shift & AXIS_MASK).astype(np.int32) for shift in SHIFTS])
 
 
-def _key(index: NDArray[np.int64]) -> NDArray[np.int64]:
-    x, y, z = index
+def _key(index: NDArray[np.int32]) -> NDArray[np.int64]:
+    x, y, z = index.astype(np.int64)
     key: NDArray[np.int64] = (x << SHIFTS[0]) + (y << SHIFTS[1]) + z
     return key
 
 
-def _grouped(voxels: Voxels, index: NDArray[np.int64]) -> tuple[Voxels, NDArray[np.intp]]:
+def _grouped(voxels: Voxels, index: NDArray[np.int32]) -> tuple[Voxels, NDArray[np.intp]]:
     key, row = _distinct(index)
     weight = np.asarray(np.bincount(row, voxels.weight), dtype=np.float64)
     center = np.stack([np.bincount(row, voxels.weight * axis) / weight for axis in voxels.center.T], axis=1)
     return Voxels(key, center, weight, np.asarray(np.bincount(row, voxels.count), dtype=np.int64)), row
 
 
-def _distinct(index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+def _distinct(index: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
     """The keys of voxels (3, n), in order and each once, and which of them each voxel has."""
     box = _Box.around(index)
     if box.cells > _DENSE_CELLS:
@@ -184,33 +185,35 @@ def _distinct(index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.i
 class _Box(NamedTuple):
     """The cells around some; numbered through, they are in the order of their keys."""
 
-    low: NDArray[np.int64]
+    low: tuple[int, int, int]
     size: tuple[int, int, int]
 
     @classmethod
-    def around(cls, index: NDArray[np.int64], margin: int = 0) -> _Box:
+    def around(cls, index: NDArray[np.int32], margin: int = 0) -> _Box:
         """Voxels, shape (3, n)."""
-        low = index.min(axis=1) - margin
-        across, along, up = (index.max(axis=1) + margin + 1 - low).tolist()
-        return cls(low, (across, along, up))
+        x, y, z = (index.min(axis=1) - margin).tolist()
+        across, along, up = (index.max(axis=1) + margin + 1).tolist()
+        return cls((x, y, z), (across - x, along - y, up - z))
 
     @property
     def cells(self) -> int:
         return math.prod(self.size)
 
-    def numbers(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+    def numbers(self, index: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Of voxels in a box that is not too large for it."""
         _, along, up = self.size
-        numbers: NDArray[np.int64] = (index[0] - self.low[0]) * along
+        numbers: NDArray[np.int32] = (index[0] - self.low[0]) * along
         numbers += index[1] - self.low[1]
         numbers *= up
         numbers += index[2] - self.low[2]
         return numbers
 
-    def indices(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    def indices(self, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+        x, y, z = self.low
         _, along, up = self.size
-        post = numbers // up
-        across = post // along
-        return np.stack([across, post - across * along, numbers - post * up]) + self.low[:, None]
+        post = numbers // np.int32(up)
+        across = post // np.int32(along)
+        return np.stack([across + x, post - across * along + y, numbers - post * up + z])
 
 
 def normals(voxels: Voxels) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ops.simulator.rooms.scene import Scene
-from ops.simulator.rooms.shapes import Room, distance_inside
+from ops.simulator.rooms.shapes import Room, distances_inside
 from processors.scans.poses import quaternion
 
 WIDTH: Final = 256
@@ -132,14 +132,10 @@ def _stations(room: Room, count: int) -> list[NDArray[np.float64]]:
     """Places at least 0.7 m from the walls and far from each other."""
     low, high = room.corners.min(axis=0), room.corners.max(axis=0)
     grid = np.stack(np.meshgrid(np.arange(low[0], high[0], 0.15), np.arange(low[1], high[1], 0.15)), -1).reshape(-1, 2)
-    boxes = [(np.array(box.center), math.hypot(*box.size[:2]) / 2 + 0.15) for box in room.furniture]
-    free = [
-        p
-        for p in grid
-        if distance_inside(room.corners, p) > _OFF_WALL_M
-        and all(float(np.linalg.norm(p - c)) > reach for c, reach in boxes)
-    ]
-    places = np.array(free)
+    is_free = distances_inside(room.corners, grid) > _OFF_WALL_M
+    for box in room.furniture:
+        is_free &= np.linalg.norm(grid - box.center, axis=1) > math.hypot(*box.size[:2]) / 2 + 0.15
+    places = grid[is_free]
     chosen = [places[int(np.argmin(np.linalg.norm(places - places.mean(axis=0), axis=1)))]]
     while len(chosen) < count:
         nearest = np.min([np.linalg.norm(places - c, axis=1) for c in chosen], axis=0)

@@ -264,12 +264,19 @@ def _furniture(random: np.random.Generator, corners: NDArray[np.float64], yaw: f
 
 def distance_inside(corners: NDArray[np.float64], point: NDArray[np.float64]) -> float:
     """Distance from a point to the nearest wall; negative outside of the polygon."""
+    return float(distances_inside(corners, point[None])[0])
+
+
+def distances_inside(corners: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of points, shape (n, 2), as `distance_inside`."""
     first, last = corners, np.roll(corners, -1, axis=0)
-    along = last - first
-    share = np.clip(((point - first) * along).sum(axis=1) / (along**2).sum(axis=1), 0, 1)
-    distance = float(np.linalg.norm(first + share[:, None] * along - point, axis=1).min())
-    crosses = (first[:, 1] > point[1]) != (last[:, 1] > point[1])
+    along, point = last - first, points[:, None]
+    share = np.clip(((point - first) * along).sum(axis=2) / (along**2).sum(axis=1), 0, 1)
+    distance = np.linalg.norm(first + share[..., None] * along - point, axis=2).min(axis=1)
+    x, y = point[..., 0], point[..., 1]
+    crosses = (first[:, 1] > y) != (last[:, 1] > y)
     with np.errstate(divide="ignore", invalid="ignore"):
-        at = first[:, 0] + (point[1] - first[:, 1]) / along[:, 1] * along[:, 0]
-    inside = int((crosses & (point[0] < at)).sum()) % 2 == 1
-    return distance if inside else -distance
+        at = first[:, 0] + (y - first[:, 1]) / along[:, 1] * along[:, 0]
+    is_inside = (crosses & (x < at)).sum(axis=1) % 2 == 1
+    found: NDArray[np.float64] = np.where(is_inside, distance, -distance)
+    return found

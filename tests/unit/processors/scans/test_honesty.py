@@ -195,4 +195,4 @@ def test_numbers_come_with_their_error_or_not_at_all() -> None:
 def test_frames_of_a_scan_taken_again_elsewhere_do_not_mix_in_silence() -> None:
     other = [replace(frame, seq=frame.seq + 96) for frame in recording(Shape.L, 3)]
     both = [*FRAMES, *other]
-    assert_nothing_measured(measured(both))
+    assert_nothing_measured(measured(both[::2]))

@@ -18,7 +18,7 @@ SEED = 7
 
 def test_door_window_and_furniture_of_a_box_are_found() -> None:
     room = make_room(Shape.BOX, SEED)
-    frames = list(walk(room, SEED))
+    frames = list(walk(room, SEED, shrink=2))
     voxels = fuse(frames).voxels()
     found = measure_room(voxels, np.array([frame.pose[:3] for frame in frames]), np.array([0.0, 0.0, 1.0]))
     assert found.height.value is not None

@@ -71,6 +71,17 @@ def test_voxels_have_the_same_bytes_with_room_in_the_tables_for_none_some_or_mos
     assert others_sorted.to_bytes() == all_in_tables.to_bytes()
 
 
+def test_points_without_a_distance_weigh_1_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = scattered(4, 2.0, 6_000)
+    near, anywhere = VoxelMap(), VoxelMap()
+    near.add(points, np.full(6_000, 0.01))  # a whole centimetre, squared
+    monkeypatch.setattr(voxel_sums, "_MOST_PACKED", 2_500)
+    for rows in np.array_split(np.arange(6_000), 4):
+        anywhere.add(points[rows], np.full(len(rows), 0.01) if rows[0] == 1_500 else None)
+
+    assert anywhere.to_bytes() == near.to_bytes()
+
+
 def test_a_room_keeps_its_table_when_a_point_lies_kilometres_away() -> None:
     room = scattered(3, 2.0, 4_000)
     voxel_map = VoxelMap()
