@@ -15,7 +15,7 @@ from ops.simulator.rooms.shapes import Room, Shape, make_room
 from processors.scans.pipeline import ScanMap, measure_scan
 from processors.scans.poses import rotation
 from processors.scans.result import DIMENSIONS, Mistake, ScanResult, Verdict
-from schemas.scan_frames import DepthFrame, ScanFrame
+from schemas.scan_frames import DepthFrame, PointsFrame, ScanFrame
 from tests.unit.processors.scans.recordings import SEED, mapped, posed, reader, record, recording, turned_world
 
 FRAMES = recording(Shape.BOX)
@@ -163,6 +163,24 @@ def test_millimetres_for_metres_in_poses_and_in_clouds() -> None:
     result = measure_scan(scan_map, no_frames)
     assert_nothing_measured(result)
     assert Mistake.MILLIMETRES_AS_METRES in result.warnings
+
+
+def test_metres_for_millimetres_in_depth_images() -> None:
+    whole = [np.frombuffer(frame.depth, dtype="<u2") // 1000 for frame in FRAMES[:12]]
+    result = measured([replace(f, depth=one.tobytes()) for f, one in zip(FRAMES, whole, strict=False)])
+    assert_nothing_measured(result)
+    assert result.warnings == (Mistake.METRES_AS_MILLIMETRES,)
+
+
+def test_millimetres_for_metres_in_a_scanner_s_sweeps() -> None:
+    # Beyond the kilometre that a scanner may see; nearer ones would be taken for a hall, which closes nowhere.
+    far = np.random.default_rng(3).uniform(1500, 4000, (500, 3)).astype("<f4").tobytes()
+    pose = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    sweeps = [PointsFrame(seq=n, captured_at=100 * n, pose=pose, points=far, points_encoding="f32") for n in range(4)]
+    result = measure_scan(mapped(sweeps), reader(sweeps))
+    assert_nothing_measured(result)
+    assert {one.reason for one in result.frames.rejected} == {"points_out_of_reach"}
+    assert result.warnings == (Mistake.MILLIMETRES_AS_METRES,)
 
 
 def test_intrinsics_of_the_colour_image() -> None:

@@ -61,7 +61,14 @@ def test_the_room_is_closed_and_of_its_known_size() -> None:
 
 @pytest.mark.parametrize(
     "how",
-    ["turned by 33 degrees", "tilted by 5 degrees", "moved by 100 m", "shuffled in blocks", "every point three times"],
+    [
+        "turned by 33 degrees",
+        "tilted by 5 degrees",
+        "moved by 100 m",
+        "shuffled in blocks",
+        "every point three times",
+        "spoilt",
+    ],
 )
 def test_it_does_not_matter_how_the_cloud_lies_or_comes(how: str) -> None:
     random = np.random.default_rng(1)
@@ -71,6 +78,8 @@ def test_it_does_not_matter_how_the_cloud_lies_or_comes(how: str) -> None:
         "moved by 100 m": lambda: measured(points() + np.array([100.0, -60.0, 3.0])),
         "shuffled in blocks": lambda: measured(random.permutation(points()), blocks=7),
         "every point three times": lambda: measured(np.repeat(points(), 3, axis=0)),
+        # The first row no number, a point at 1e9, and one in ten without a return.
+        "spoilt": lambda: measured(np.vstack([[[np.nan] * 3, [1e9, 0, 0]], points(), np.zeros((11_000, 3))])),
     }[how]()
     for name in LENGTHS:
         expected = getattr(plain().room_dimensions, name)
@@ -82,6 +91,9 @@ def test_lengths_grow_with_the_cloud() -> None:
     for name in LENGTHS:
         expected = getattr(plain().room_dimensions, name) * 1.01
         assert getattr(grown.room_dimensions, name) == pytest.approx(expected, abs=0.005), name
+    assert [wall.length for wall in grown.walls] == pytest.approx(
+        [1.01 * wall.length for wall in plain().walls], abs=0.005
+    )
 
 
 def test_sent_as_sweeps_of_the_scanner_it_is_the_same_room() -> None:
