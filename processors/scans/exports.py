@@ -74,9 +74,9 @@ def cleaned_cloud(scan_map: ScanMap, result: ScanResult, most: int | None = None
     """Centroids of the voxels that were measured from, in the room's coordinates, shape (n, 3), evenly thinned to `most`."""
     kind = scan_map.measured_kind()
     voxels = clean(scan_map.map_of(kind).voxels(), DEPTH_CAMERA if kind == "depth" else SCANNER)
-    placed = voxels.center @ np.array(result.placement.rotation).T + np.array(result.placement.translation)
-    step = 1 if most is None else max(1, -(-len(placed) // most))
-    thinned: NDArray[np.float32] = placed[::step].astype(np.float32)
+    step = 1 if most is None else max(1, -(-len(voxels) // most))
+    placed = voxels.center[::step] @ np.array(result.placement.rotation).T + np.array(result.placement.translation)
+    thinned: NDArray[np.float32] = placed.astype(np.float32)
     return thinned
 
 

@@ -62,11 +62,11 @@ class Folding:
         self._rays = rays
         self._plan = shapely.Polygon([edge.first for edge in edges])
         between = (points[:, 2] > floor_z + _OFF_FLAT_M) & (points[:, 2] < np.asarray(top) - _OFF_FLAT_M)
+        points = points[between]
         near = shapely.contains_xy(self._plan.buffer(_SAME_M), points[:, 0], points[:, 1])
-        far = ~shapely.contains_xy(self._plan.buffer(_BEHIND_M), points[:, 0], points[:, 1])
-        self._outside = points[between & far]
-        self._inside = points[near & between]
-        self._tree: KDTree | None = None
+        self._inside, beside = points[near], points[~near]
+        far = ~shapely.contains_xy(self._plan.buffer(_BEHIND_M), beside[:, 0], beside[:, 1])
+        self._outside = beside[far]
         self._levels = floor_z + _OFF_FLAT_M, float(np.max(top)) - _OFF_FLAT_M
 
     def mirrored_walls(self) -> list[int]:
@@ -107,12 +107,16 @@ class Folding:
         folded = folded[shapely.contains_xy(self._plan.buffer(_SAME_M), folded[:, 0], folded[:, 1])]
         if len(folded) < max(least, _LEAST_SHARE * len(points)) or not len(self._inside):
             return False
-        self._tree = self._tree or KDTree(self._inside)
-        distance, _ = self._tree.query(folded, distance_upper_bound=_AROUND_M)
+        distance, _ = self._tree_around(folded).query(folded, distance_upper_bound=_AROUND_M)
         around, same = np.isfinite(distance), distance < _SAME_M
         if float(around.mean()) < _LEAST_SHARE or float(same.mean()) < _LEAST_SAME:
             return False
         return self._seen_through(folded[:: -(-len(folded) // _ASKED)]) < _MOST_SEEN_THROUGH
+
+    def _tree_around(self, points: NDArray[np.float64]) -> KDTree:
+        """Of what is inside, as far as it can be near any of the points: mostly little of it."""
+        low, high = points.min(axis=0) - _AROUND_M, points.max(axis=0) + _AROUND_M
+        return KDTree(self._inside[((self._inside >= low) & (self._inside <= high)).all(axis=1)])
 
     def _seen_through(self, points: NDArray[np.float64]) -> float:
         """Share of these places through which rays went: nothing can be there."""

@@ -18,7 +18,7 @@ _OFF_FLOOR_M: Final = 0.08
 _OFF_CEILING_M: Final = 0.15
 _MIN_VOXELS: Final = 60
 _MIN_SIZE_M: Final = 0.15
-_JOIN = np.ones((5, 5, 5), dtype=bool)
+_JOIN_CELLS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,21 @@ def _clusters(points: NDArray[np.float64]) -> list[NDArray[np.intp]]:
     cells = np.floor((points - points.min(axis=0)) / VOXEL_M).astype(np.int64) + 2
     grid = np.zeros(cells.max(axis=0) + 3, dtype=bool)
     grid[tuple(cells.T)] = True
-    labels, count = ndimage.label(ndimage.binary_dilation(grid, _JOIN), np.ones((3, 3, 3)))
+    labels, count = ndimage.label(_widened(grid), np.ones((3, 3, 3)))
     of_point = labels[tuple(cells.T)]
     return [rows for part in range(1, count + 1) if len(rows := np.flatnonzero(of_point == part)) >= _MIN_VOXELS]
+
+
+def _widened(grid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """With all cells around that are at most so many away: a cube, so one axis can go after another."""
+    for axis in range(grid.ndim):
+        wide = grid.copy()
+        for far in range(1, _JOIN_CELLS + 1):
+            here, there = np.moveaxis(wide, axis, 0), np.moveaxis(grid, axis, 0)
+            here[far:] |= there[:-far]
+            here[:-far] |= there[far:]
+        grid = wide
+    return grid
 
 
 def _box(points: NDArray[np.float64], floor_z: float) -> ObjectBox | None:

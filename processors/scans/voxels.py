@@ -120,13 +120,14 @@ class VoxelMap:
     def to_bytes(self) -> bytes:
         """All sums, compressed; maps that hold the same give the same bytes."""
         keys, sums = self._sums.sums()
-        columns = np.concatenate([np.diff(keys, prepend=0)[:, None], sums], axis=1)
-        return zstandard.compress(np.ascontiguousarray(columns.T, dtype="<i8").tobytes(), 1)
+        columns = np.empty((6, len(keys)), dtype="<i8")
+        columns[0], columns[1:] = np.diff(keys, prepend=0), sums.T
+        return zstandard.compress(columns.data, 1)
 
     @classmethod
     def from_bytes(cls, data: bytes, voxel_units: int = _VOXEL_UNITS) -> VoxelMap:
         """What `to_bytes` gave of a map with voxels of that size."""
-        columns = np.frombuffer(zstandard.decompress(data), dtype="<i8").astype(np.int64).reshape(6, -1)
+        columns = np.frombuffer(zstandard.decompress(data), dtype="<i8").reshape(6, -1)
         voxel_map = cls(voxel_units)
         voxel_map._sums = VoxelSums(voxel_units, (np.cumsum(columns[0]), np.ascontiguousarray(columns[1:].T)))
         return voxel_map

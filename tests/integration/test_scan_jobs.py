@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from core.tasks import TaskName
@@ -249,6 +251,57 @@ def test_nobody_waits_for_ever_behind_a_tenant_that_keeps_coming(scans: Scans, t
         scans.database.query("DELETE FROM weir_jobs.procrastinate_jobs WHERE args ->> 'scan_id' = %s", served[-1])
 
     assert [scan_id for scan_id in served if scan_id.startswith("waiting")] == [f"waiting-{n}" for n in range(5)]
+
+
+def test_with_many_scans_at_once_each_gets_its_preview_in_turn(scans: Scans, tenant: Tenant) -> None:
+    """Whoever had one asks for the next at once: twelve scans of one tenant, and the single one of another."""
+    other = asyncio.run(create_tenant(scans.database, name="other"))
+    names = [f"many-{number:02}" for number in range(12)]
+    numbers = {name: scans.make(name, tenant.tenant_id) for name in names}
+    numbers["single"] = scans.make("single", other.tenant_id)
+    for number in numbers.values():
+        ask_for_preview(scans, number)
+    served = []
+    for _turn in range(78):
+        served.append(turns(scans)[0])
+        scans.database.query("DELETE FROM weir_jobs.procrastinate_jobs WHERE args ->> 'scan_id' = %s", served[-1])
+        scans.database.query("UPDATE weir.scan SET preview_at = preview_at - interval '1 hour'")  # time goes by
+        ask_for_preview(scans, numbers[served[-1]])
+
+    assert 24 <= served.count("single") <= 39  # every second or third turn, however many the other has
+    rest = [name for name in served if name != "single"]
+    for start in range(len(rest) - 12):
+        assert sorted(rest[start : start + 12]) == names  # nobody twice before everybody once
+
+
+def ask_for_preview(scans: Scans, scan_no: int) -> None:
+    scans.database.query("SELECT weir.enqueue_scan_job(%s, 'scans.preview')", scan_no)
+
+
+def test_a_record_that_comes_while_a_preview_is_being_taken_gets_another(scans: Scans, tenant: Tenant) -> None:
+    """Whoever took it may look before the record is there; one that merely waits is enough."""
+    number = scans.make("s1", tenant.tenant_id)
+    for _record in range(2):
+        ask_for_preview(scans, number)
+        scans.database.query("UPDATE weir.scan SET preview_at = now() - interval '1 hour'")
+    assert turns(scans) == ["s1"]
+    with ThreadPoolExecutor() as intake, psycopg.connect(scans.database.admin_url) as taker:
+        taker.execute("UPDATE weir_jobs.procrastinate_jobs SET status = 'doing'")
+        asked = intake.submit(ask_for_preview, scans, number)
+        wait_until(lambda: is_blocked(scans.database), PATIENCE_S, "intake to meet the taker")
+        taker.commit()
+        asked.result(timeout=PATIENCE_S)
+
+    assert turns(scans) == ["s1"]
+    assert running_jobs(scans.database) == 2
+
+
+def is_blocked(database: Database) -> bool:
+    return bool(
+        database.query(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+    )
 
 
 def test_a_queue_position_comes_with_an_estimate_from_what_others_took(scans: Scans, tenant: Tenant) -> None:
