@@ -91,6 +91,26 @@ def test_both_demo_tenants_are_subscribed_to_the_enterprise_plan_and_everything_
     assert (agreeing.returncode, agreeing.stdout.strip()) == (0, "all agree"), agreeing.stderr
 
 
+def test_access_follows_what_stripe_says_of_a_subscription(system: Running) -> None:
+    """From Stripe's webhook over the inbox and its job to the API: about a second, of two that are promised."""
+    other = system.connection["other_tenant"]
+    query = "SELECT subscription_id FROM billing_accounts WHERE tenant_id = %s"
+    with psycopg.connect(system.connection["database_url"]) as connection:
+        [(subscription,)] = connection.execute(query, (other["tenant_id"],)).fetchall()
+    lines = (system.data_dir / "weir.env").read_text().splitlines()
+    [stripe] = [line.partition("=")[2] for line in lines if line.startswith("WEIR_STRIPE_API_BASE=")]
+
+    def history() -> int:
+        path, span = f"{system.connection['api_url']}/v1/sensors/none/readings", {"start": f"{DAY}T00:00:00Z"}
+        headers = {"Authorization": f"Bearer {other['api_key']}"}
+        return httpx2.get(path, params=span, headers=headers, timeout=60).status_code
+
+    for status, expected in (("unpaid", 402), ("active", 404)):
+        change = {"subscription": subscription, "status": status}
+        httpx2.post(f"{stripe}/_fake/status", json=change, timeout=60).raise_for_status()
+        assert wait_until(lambda: history() == expected, PATIENCE_S)  # noqa: B023
+
+
 def test_each_role_has_a_database_login_of_its_own(system: Running) -> None:
     others = "SELECT usename FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
     with psycopg.connect(superuser_url(system), autocommit=True) as superuser:
