@@ -4,6 +4,8 @@ import { badge, capital, count } from "../format.js";
 import { nowMs } from "../http.js";
 
 const DAY_MS = 86_400_000;
+// Differences asked for, and shown: many have one cause.
+const MOST = 500, SHOWN = 20;
 const SPANS = [["7", "7 days"], ["30", "30 days"], ["90", "90 days"]];
 const day = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric", timeZone: "UTC" });
 const hour = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short", timeZone: "UTC" });
@@ -24,7 +26,7 @@ export function show({ api, signal }) {
       const today = Math.floor(nowMs() / DAY_MS) * DAY_MS;
       const range = { start: new Date(today - (Number(days) - 1) * DAY_MS).toISOString(), end: new Date(today + DAY_MS).toISOString() };
       const [rows, drift, statement] = await Promise.all([
-        api.all("v1/usage", { ...range, bucket: "day" }, { signal }), allowed(api.all("v1/usage/reconciliation", {}, { signal, most: 500 })),
+        api.all("v1/usage", { ...range, bucket: "day" }, { signal }), allowed(api.all("v1/usage/reconciliation", {}, { signal, most: MOST })),
         allowed(api.get("v1/billing", {}, signal))]);
       if (mine !== asked) return;
       fill(bill, statement === null ? null : [plan(statement), quotas(statement), period(statement), corrections(statement)]);
@@ -108,8 +110,10 @@ export function show({ api, signal }) {
       cell("Share", h("meter", { min: 0, max: most, value: row.quantity, "aria-label": `${count(row.quantity)} of at most ${count(most)}` })))));
   }
 
-  const differences = (rows) => table("Differences", ["Meter", "Hour", "Stored", "Metered", "Difference", "Why"].map((each) => ({ name: each, number: ["Stored", "Metered", "Difference"].includes(each) })), rows.map((row) => h("tr", {},
-    h("th", { scope: "row" }, name(row.meter)), cell("Hour", row.bucket_start), cell("Stored", count(row.stored ?? 0), "number"), cell("Metered", count(row.metered ?? 0), "number"), cell("Difference", count(row.difference ?? 0), "number"), cell("Why", row.explanation ?? ""))));
+  const differences = (rows) => [
+    table("Differences", ["Meter", "Hour (UTC)", "Stored", "Metered", "Difference", "Why"].map((each) => ({ name: each, number: ["Stored", "Metered", "Difference"].includes(each) })), rows.slice(0, SHOWN).map((row) => h("tr", {},
+      h("th", { scope: "row" }, name(row.meter)), cell("Hour (UTC)", hour.format(Date.parse(row.bucket_start))), cell("Stored", count(row.stored ?? 0), "number"), cell("Metered", count(row.metered ?? 0), "number"), cell("Difference", count(row.difference ?? 0), "number"), cell("Why", row.explanation ?? "")))),
+    rows.length > SHOWN ? h("p", { class: "muted" }, `These are the first ${SHOWN} of ${rows.length < MOST ? rows.length : `${MOST} or more`} differences.`) : null];
 
   load();
   return { title: "Usage", node: h("div", { class: "stack" }, h("div", { class: "head" }, h("div", {}, h("h1", {}, "Usage"), h("p", { class: "muted" }, "What is metered and billed, by the time of the readings.")), choices("Range", SPANS, days, (value) => { days = value; load(); })), bill, body) };
