@@ -21,9 +21,9 @@ SHIFTS: Final = (2 * AXIS_BITS, AXIS_BITS, 0)
 # Of 40 bytes each: with fewer nobody begins, with more they are given up for new ones.
 _LEAST_ROWS: Final = 1 << 18
 _MOST_ROWS: Final = 1 << 22
-# Points whose sums fit half a number of 64 bits, whatever voxels they lie in.
+# Half a number of 64 bits, and what sums may have grown to before the next block without leaving it.
 _HALF: Final = 32
-_MOST_PACKED: Final = 1 << 22
+_MOST_PACKED: Final = (1 << 31) - (1 << 25)
 # Sums of far points that may wait for more: half a hundred bytes each.
 _MOST_WAITING: Final = 1 << 19
 
@@ -100,7 +100,7 @@ class VoxelSums:
             self._columns = self._with_room(self._columns)
             for column, term in zip(self._columns, _terms(within, weight), strict=True):
                 np.add.at(column, row, term)
-        if self._packed_points > _MOST_PACKED:
+        if self._packed_points > _MOST_PACKED // self._side:
             self._unpack()
         if self._rows.count > _MOST_ROWS:
             self._wait(self._in_tables())
@@ -111,7 +111,8 @@ class VoxelSums:
             self._columns, low = self._with_room(self._columns), (1 << _HALF) - 1
             xy, z_count = self._packed[:, : self._rows.count]
             count = z_count >> _HALF
-            self._columns[:, : len(count)] += np.stack([count, xy & low, xy >> _HALF, z_count & low, count])
+            for number, more in enumerate((count, xy & low, xy >> _HALF, z_count & low, count)):
+                self._columns[number, : len(count)] += more
         self._packed, self._packed_points = np.zeros((2, 0), dtype=np.int64), 0
 
     def sums(self) -> Sums:

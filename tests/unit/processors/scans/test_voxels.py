@@ -75,7 +75,7 @@ def test_points_without_a_distance_weigh_1_each(monkeypatch: pytest.MonkeyPatch)
     points = scattered(4, 2.0, 6_000)
     near, anywhere = VoxelMap(), VoxelMap()
     near.add(points, np.full(6_000, 0.01))  # a whole centimetre, squared
-    monkeypatch.setattr(voxel_sums, "_MOST_PACKED", 2_500)
+    monkeypatch.setattr(voxel_sums, "_MOST_PACKED", 400 * 2_500)
     for rows in np.array_split(np.arange(6_000), 4):
         anywhere.add(points[rows], np.full(len(rows), 0.01) if rows[0] == 1_500 else None)
 
