@@ -23,7 +23,7 @@ _RULED_OUT: Final = 2.5
 # Two rectangles whose sides differ by less are as good as one.
 _SAME_M: Final = 0.05
 # What is left of a shift of all walls by the noise of depth, however often they were seen: metres for a square metre of spread.
-_BIAS: Final = 1.0
+_BIAS: Final = 0.9
 _SAME_TURN: Final = 1e-6
 
 

@@ -20,6 +20,8 @@ _EXPLAINED: Final = 2.5
 _QUARTER: Final = math.pi / 2
 # A direction is known from places all along a line, whose root mean square distance from its middle is length / sqrt(12).
 _LEVER: Final = math.sqrt(12)
+# Drift turns all that is seen from one place alike, so that directions wander more than places do.
+_WANDER_SHARE: Final = 0.3
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ def _angle(line: WallLine) -> float:
 
 def _variance(line: WallLine) -> float:
     length = max(len(line.columns), 2) * COLUMN_M
-    return (_LEVER / length * line.sigma) ** 2
+    return (_LEVER / length) ** 2 * (line.sigma**2 + (_WANDER_SHARE * line.wander) ** 2)
 
 
 def _turned(line: WallLine, family: _Family) -> WallLine:

@@ -78,8 +78,8 @@ def test_every_number_is_as_unsure_as_the_errors_of_walls_make_it() -> None:
         for number, edge in enumerate(seen.edges, 1)
     ]
     moved = np.array([numbers(edges)] + [numbers(moved_by(edges, n, what)) for n in range(5) for what in range(2)])
-    # Noise shifts all walls alike: by 1 m for a square metre of spread, 0.1 mm to 2.5 mm.
-    out = [moved_by([edge], 0, 0, edge.line.spread**2 / edge.line.sigma)[0] for edge in edges]
+    # Noise shifts all walls alike: by 0.9 m for a square metre of spread, 0.09 mm to 2.3 mm.
+    out = [moved_by([edge], 0, 0, 0.9 * edge.line.spread**2 / edge.line.sigma)[0] for edge in edges]
     moved = np.vstack([moved, numbers(out)])
     perimeter, area, *walls = np.linalg.norm(moved[1:] - moved[0], axis=0)
     errors = PlanErrors(edges)
