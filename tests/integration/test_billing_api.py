@@ -135,6 +135,21 @@ def test_events_of_what_stripe_does_not_know_or_nobody_understands_hold_up_no_ot
     sell(database, act)
 
 
+def test_usage_that_stripe_finds_wrong_afterwards_raises_an_alarm(database: Database) -> None:
+    async def act(stripe: StripeScene, _url: str) -> None:
+        for number in range(2):
+            payload = {"stripe_customer_id": "cus_nobody", "value": "7"}
+            event = {"event_name": "weir_readings", "payload": payload, "identifier": f"lost-{number}"}
+            stripe.fake.create_meter_event(event | {"timestamp": int(time.time())})
+        processed = "SELECT count(*) FROM billing_events WHERE processed_at IS NOT NULL"
+        await take(database, stripe, lambda: database.query(processed) == [(2,)])
+
+        alarms = database.query("SELECT subject FROM weir.operator_alarm WHERE kind = 'billing' AND closed_at IS NULL")
+        assert alarms == [("v1.billing.meter.error_report_triggered",)]
+
+    sell(database, act, copies=3)
+
+
 def _all_processed(database: Database, fake: FakeStripe) -> bool:
     waiting = fake.store.db.execute("SELECT count(*) FROM delivery").fetchone()[0]
     return waiting == 0 and database.query("SELECT count(*) FROM billing_events WHERE processed_at IS NULL") == [(0,)]
