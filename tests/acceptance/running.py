@@ -25,6 +25,7 @@ from core.secrets import Vault
 from ops.commands.migrate import login_name
 from ops.connection_file import load_state
 from ops.embedded.lifeline import wait_until
+from ops.embedded.logins import DATABASE
 
 PROJECT = Path(__file__).parents[2]
 READY_S = 90.0
@@ -101,6 +102,12 @@ class Running:
         """What connection.json says."""
         content: dict[str, Any] = json.loads((self.data_dir / "connection.json").read_text())
         return content
+
+    @property
+    def superuser_url(self) -> str:
+        """For the database of the system."""
+        server = json.loads((self.data_dir / "postgres" / "server.json").read_text())
+        return f"postgresql://postgres:{server['superuser_password']}@127.0.0.1:{server['port']}/{DATABASE}"
 
     def tree(self) -> dict[int, str]:
         """Command lines of every process below it, and of itself."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from playwright.sync_api import expect
 
@@ -246,3 +247,30 @@ def test_a_forgotten_password_is_set_anew_by_a_code_and_changed_on_the_page(
     opened.connection = opened.connection | {"password": "the last horse of all"}
     page.evaluate("location.hash = '#/'")
     opened.sign_in()
+
+
+def test_corrections_of_the_bill_tell_why_and_what_becomes_of_them(
+    system: Running, visit: Callable[..., Visit]
+) -> None:
+    with psycopg.connect(system.superuser_url, autocommit=True) as superuser:
+        superuser.execute(
+            "WITH charge AS (INSERT INTO weir.usage_charge (tenant_id, meter, month, starts_at, ends_at, quantity, state)"
+            " VALUES (%(tenant)s, 'readings', '2026-10-01Z', '2026-10-30T07:00Z', '2026-10-30T08:00Z', 12345, 'acknowledged')"
+            " RETURNING charge_id)"
+            " INSERT INTO weir.usage_adjustment (tenant_id, meter, bucket_start, quantity, reason, charge_id)"
+            " SELECT %(tenant)s, v.* FROM (VALUES"
+            " ('readings', timestamptz '2026-10-30T07:00Z', 12345, 'the invoice of the period is final', (TABLE charge)),"
+            " ('scans', '2026-10-02T10:00Z', -1, 'the hour is too old to be pushed', NULL)) AS v",
+            {"tenant": system.connection["tenant_id"]},
+        )
+    opened = visit().sign_in()
+    opened.go("#/usage", "Usage")
+
+    table = opened.page.get_by_role("table", name="Corrections")
+    late = table.get_by_role("row", name="the invoice of the period is final")
+    for shown in ("Readings", "Oct 30, 2026", "12,345", "on the next invoice"):
+        expect(late).to_contain_text(shown)
+    old = table.get_by_role("row", name="the hour is too old to be pushed")
+    for shown in ("Scans", "Oct 2, 2026", "-1", "on a coming invoice"):
+        expect(old).to_contain_text(shown)
+    assert opened.barriers() == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -15,7 +14,6 @@ import psycopg
 import pytest
 
 from ops.embedded.lifeline import ON_LINUX, wait_until
-from ops.embedded.logins import DATABASE
 from ops.embedded.ports import pick_port
 from ops.embedded.recycle import memory_mib
 from tests.acceptance.running import STOP_S, Running, still_running, weir
@@ -38,12 +36,6 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     running.start("--no-demo").wait_until_ready()
     yield running
     running.end()
-
-
-def superuser_url(system: Running) -> str:
-    """For the database of the system."""
-    server = json.loads((system.data_dir / "postgres" / "server.json").read_text())
-    return f"postgresql://postgres:{server['superuser_password']}@127.0.0.1:{server['port']}/{DATABASE}"
 
 
 def test_the_connection_file_holds_what_the_interface_promises(system: Running) -> None:
@@ -113,7 +105,7 @@ def test_access_follows_what_stripe_says_of_a_subscription(system: Running) -> N
 
 def test_each_role_has_a_database_login_of_its_own(system: Running) -> None:
     others = "SELECT usename FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-    with psycopg.connect(superuser_url(system), autocommit=True) as superuser:
+    with psycopg.connect(system.superuser_url, autocommit=True) as superuser:
         logins = {name for (name,) in superuser.execute(others)}
 
     assert logins == {"weir_reader_login", "weir_writer_login"}  # the API; worker and jobs
@@ -208,7 +200,7 @@ def test_everything_acknowledged_is_stored_although_ctrl_c_comes_before_it_is_co
     times = (f"{DAY}T14:{n // 600:02d}:{n // 10 % 60:02d}.{n % 10}00Z" for n in range(20_000))
     readings = [("drained", at, 5.0) for at in times]
     stored = "SELECT count(*) FROM readings JOIN weir.sensor USING (tenant_id, sensor_id) WHERE name = 'drained'"
-    with psycopg.connect(superuser_url(system)) as holder:
+    with psycopg.connect(system.superuser_url) as holder:
         holder.execute("SELECT FROM weir.stream_position FOR UPDATE")  # no worker commits before this lets go
         for part in (readings[:10_000], readings[10_000:]):
             assert system.publish(*part) == 202
@@ -219,7 +211,7 @@ def test_everything_acknowledged_is_stored_although_ctrl_c_comes_before_it_is_co
 
     system.start("--no-demo").wait_until_ready()
 
-    with psycopg.connect(superuser_url(system)) as connection:
+    with psycopg.connect(system.superuser_url) as connection:
         assert connection.execute(stored).fetchone() == (20_000,)
 
 
