@@ -138,12 +138,12 @@ def series_of(at_ms: Times, value: Values, declared_interval_ms: int | None) -> 
 
 
 def _surely_no_gap_ms(spacing: Times, declared_interval_ms: int | None) -> int:
-    """A spacing that is no gap whatever the median: the median is at least the least spacing above 0.
+    """A spacing that is no gap whatever the median: that is at least the least spacing above 0, or the mean of it and 0.
 
     Most sensors are regular, and the sliding median costs a thousand times this.
     """
     if declared_interval_ms is not None:
         return GAP_INTERVALS * declared_interval_ms
     positive = spacing[spacing > 0]
-    least = min(int(positive.min()), DEFAULT_INTERVAL_MS) if len(positive) else DEFAULT_INTERVAL_MS
-    return GAP_INTERVALS * least
+    least = int(positive.min(initial=DEFAULT_INTERVAL_MS))
+    return GAP_INTERVALS * least // (1 if len(positive) == len(spacing) else 2)

@@ -47,16 +47,17 @@ class Recalled:
 
 @dataclass(slots=True)
 class _Sensor:
-    """Readings from the last one at or before `since_ms` on, and the least spacing from the one at `spaced_ms` on.
+    """Readings from the last one at or before `since_ms` on, and the least that may be expected from the one at `spaced_ms` on.
 
-    `gap` tells of each reading whether a gap lies before it, as far as `is_told` says that this is known. `widest_ms` is the
-    greatest spacing that was judged.
+    `gap` tells of each reading whether a gap lies before it, as far as `is_told` says that this is known. `least_ms` is the
+    least spacing above 0, `has_equal` whether there are any of 0, and `widest_ms` is the greatest spacing that was judged.
     """
 
     since_ms: int
     readings: SensorHistory
     spaced_ms: int
     least_ms: int
+    has_equal: bool
     widest_ms: int
     gap: Flags
     is_told: Flags
@@ -70,17 +71,23 @@ class _Sensor:
         gap = series_of(readings.at_ms, readings.value, None).gap
         widest = int(np.diff(readings.stretch(needed_ms, None).at_ms).max(initial=0))
         told = readings.at_ms - WINDOW_MS >= since_ms
-        return _Sensor(since_ms, readings, since_ms, _least_spacing(readings), widest, gap, told)
+        return _Sensor(since_ms, readings, since_ms, *_least_spacing(readings), widest, gap, told)
 
     @property
     def is_calm(self) -> bool:
         """Whether the least spacing alone tells that nothing was a gap."""
-        return self.widest_ms <= GAP_INTERVALS * self.least_ms
+        return self.widest_ms <= self.surely_near_ms
+
+    @property
+    def surely_near_ms(self) -> int:
+        """What is no gap whatever the median is: among readings of one moment that may be the mean of 0 and the least spacing."""
+        return GAP_INTERVALS * self.least_ms // (2 if self.has_equal else 1)
 
     def append(self, rows: SensorHistory) -> None:
         """Take later readings in."""
         joint = self.readings.part(len(self.gap) - 1, len(self.gap)).followed_by(rows)
-        self.least_ms = min(self.least_ms, _least_spacing(joint))
+        least_ms, has_equal = _least_spacing(joint)
+        self.least_ms, self.has_equal = min(self.least_ms, least_ms), self.has_equal or has_equal
         self.widest_ms = max(self.widest_ms, int(np.diff(joint.at_ms).max(initial=0)))
         self.readings = self.readings.followed_by(rows)
         none = np.zeros(len(rows.at_ms), np.bool_)
@@ -103,7 +110,7 @@ class _Sensor:
         at_ms = self.readings.at_ms
         open_at = np.flatnonzero(~self.is_told[low:]) + low
         spacing = at_ms[open_at] - at_ms[open_at - 1]
-        near = (spacing <= GAP_INTERVALS * self.least_ms) & (at_ms[open_at] - WINDOW_MS >= self.spaced_ms)
+        near = (spacing <= self.surely_near_ms) & (at_ms[open_at] - WINDOW_MS >= self.spaced_ms)
         for place in open_at[~near & (spacing > 0)].tolist():
             if at_ms[place] - WINDOW_MS < self.since_ms:
                 return False
@@ -232,8 +239,9 @@ class Memory:
                 self._held -= len(sensor.readings.at_ms)
 
 
-def _least_spacing(readings: SensorHistory) -> int:
-    """The least that can be expected between these readings: their least spacing above 0, or the default."""
+def _least_spacing(readings: SensorHistory) -> tuple[int, bool]:
+    """The least spacing above 0 of these readings, or the default, and whether any is 0."""
     spacing = np.diff(readings.at_ms)
     positive = spacing[spacing > 0]
-    return min(int(positive.min()), DEFAULT_INTERVAL_MS) if len(positive) else DEFAULT_INTERVAL_MS
+    has_equal = len(positive) < len(spacing)
+    return int(positive.min(initial=DEFAULT_INTERVAL_MS)), has_equal

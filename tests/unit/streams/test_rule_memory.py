@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from processors.rules.judge import Carried, Episode, RuleVersion, judge, judge_on, look_back_ms
@@ -153,6 +153,8 @@ def batches_of(at_ms: list[int], first: int, sizes: list[int]) -> list[tuple[lis
     st.lists(st.integers(1, 9), min_size=1, max_size=20),
     st.sampled_from([0, 900_000, DAY_MS]),
 )
+# Half of the spacings are 0: 30 s are expected before the 170 s, half of the least spacing above 0.
+@example([0, 0, 0, 0, 60_000, 60_000, 60_000, 0, 60_000, 0, 170_000, 600_000], 4, [4, 4], 0)
 def test_the_gaps_that_are_kept_are_those_that_everything_tells(
     spacings: list[int], first: int, sizes: list[int], window_ms: int
 ) -> None:
