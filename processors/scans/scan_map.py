@@ -267,7 +267,7 @@ def _seen(frame: DepthFrame | PointsFrame) -> _Image | _Sweep | str:
 def depth_of(frame: DepthFrame) -> NDArray[np.uint16]:
     """Its depth image without pixels of low confidence."""
     depth, confidence = codec.depth_mm(frame), codec.confidence(frame)
-    return depth if confidence is None else np.where(confidence >= _LEAST_CONFIDENCE, depth, np.uint16(0))
+    return depth if confidence is None else depth * (confidence >= _LEAST_CONFIDENCE)
 
 
 def _plausible(frame: DepthFrame) -> bool:

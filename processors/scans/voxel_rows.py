@@ -52,7 +52,7 @@ class VoxelRows:
             return None
         place = self._place(brick)
         number = self._brick_at.take(place)
-        if not number.all():
+        if not number.min():
             self._add(place[number == 0])
             number = self._brick_at.take(place)
         for odd in cell & np.int32(1):

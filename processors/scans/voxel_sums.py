@@ -72,7 +72,8 @@ class VoxelSums:
         cell = points.units // self._side
         within = cell * -self._side
         within += points.units
-        cell += np.array(points.base, dtype=np.int32)[:, None]
+        if any(points.base):
+            cell += np.array(points.base, dtype=np.int32)[:, None]
         row = self._rows.of(cell)
         if row is None:
             self._make_room(cell, within, points.weight)
