@@ -20,6 +20,7 @@ _HURRY: Final = 4.0
 # Of a place from which was seen, and not a few wrong poses that happen to lie near each other.
 _LEAST_FRAMES: Final = 4
 _LEAST_PLACE: Final = 0.05
+_MOST_CHANGES: Final = 0.2
 
 
 def consistent_walk(captured_at_ms: NDArray[np.int64], pose: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -37,20 +38,23 @@ def consistent_walk(captured_at_ms: NDArray[np.int64], pose: NDArray[np.float64]
         shape (n,): the frames that belong to the chain; of chains of one length the one that ends first.
     """
     walked = _longest_chain(captured_at_ms, pose, 1.0)
-    return walked if walked.sum() >= _LEAST_SHARE * len(pose) else _places(captured_at_ms, pose)
+    return walked if walked.sum() >= _LEAST_SHARE * len(pose) else every_place(captured_at_ms, pose, _HURRY)
 
 
-def _places(captured_at_ms: NDArray[np.int64], pose: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """All chains of more than a few frames; without any the longest chain."""
-    chosen, left = np.zeros(len(pose), dtype=bool), np.arange(len(pose))
+def every_place(captured_at_ms: NDArray[np.int64], pose: NDArray[np.float64], pace: float = 1.0) -> NDArray[np.bool_]:
+    """All chains of more than a few frames, at so many times the pace of walking; without any the longest one.
+
+    Whoever stands at one place after the other gives one chain after the other; chains through each other are several scans.
+    """
+    number, left, chains = np.full(len(pose), -1), np.arange(len(pose)), 0
     least = max(_LEAST_FRAMES, round(_LEAST_PLACE * len(pose)))
     while len(left):
-        chain = _longest_chain(captured_at_ms[left], pose[left], _HURRY)
-        if chain.sum() < least and chosen.any():
+        chain = _longest_chain(captured_at_ms[left], pose[left], pace)
+        if chain.sum() < least and chains:
             break
-        chosen[left[chain]] = True
-        left = left[~chain]
-    return chosen
+        number[left[chain]], left, chains = chains, left[~chain], chains + 1
+    changes = int(np.count_nonzero(np.diff(number[number >= 0])))
+    return number >= 0 if changes < _MOST_CHANGES * len(pose) else number == 0
 
 
 def _longest_chain(captured_at_ms: NDArray[np.int64], pose: NDArray[np.float64], pace: float) -> NDArray[np.bool_]:

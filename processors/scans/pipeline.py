@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import compress
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 import numpy as np
@@ -18,7 +18,7 @@ from processors.scans import mistakes
 from processors.scans.agreement import astray
 from processors.scans.measure import DEPTH_CAMERA, SCANNER, RoomMeasurement, Sensor, clean, measure_room
 from processors.scans.mirrors import Folding, rays_of
-from processors.scans.motion import consistent_walk
+from processors.scans.motion import consistent_walk, every_place
 from processors.scans.objects import find_objects
 from processors.scans.openings import Opening, OpeningSearch
 from processors.scans.poses import rotation
@@ -38,6 +38,8 @@ from processors.scans.voxels import VoxelMap, Voxels
 from schemas.scan_frames import DepthFrame, PointsFrame
 
 __all__ = ["FrameReader", "FrameVerdict", "ScanMap", "measure_scan"]
+
+_Judge: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.bool_]]
 
 # A preview looks for openings in so many frames at most, evenly spread, and at every second pixel of every second row of
 # them: what shows a door shows it in many.
@@ -72,11 +74,11 @@ def measure_scan(scan_map: ScanMap, read: FrameReader, *, ended: bool = True) ->
     return msgspec.structs.replace(result, warnings=(*found, *result.warnings))
 
 
-def _walk(notes: list[FrameNote]) -> tuple[list[FrameNote], list[FrameNote]]:
+def _walk(notes: list[FrameNote], judge: _Judge = consistent_walk) -> tuple[list[FrameNote], list[FrameNote]]:
     if not notes:
         return [], []
     times = np.array([note.captured_at for note in notes])
-    kept = consistent_walk(times, np.array([note.pose for note in notes]))
+    kept = judge(times, np.array([note.pose for note in notes]))
     return list(compress(notes, kept)), list(compress(notes, ~kept))
 
 
@@ -104,8 +106,16 @@ def _measured(
     kept, jumped = _walk(notes)
     voxels = _without(everything, jumped, read)
     # A preview of poses that jump about can wait for its end: what they smear takes long to look through.
-    cuts = _CUTS if not sensor.is_sparse and (ended or len(jumped) * _FEW_JUMP <= len(notes)) else _CUTS[:1]
+    few_jump = len(jumped) * _FEW_JUMP <= len(notes)
+    cuts = _CUTS if not sensor.is_sparse and (ended or few_jump) else _CUTS[:1]
     room, sensor = _room(voxels, kept, sensor, cuts)
+    if ended and not few_jump and room.verdict is Verdict.INCOMPLETE:
+        # Not a walk with wrong poses, perhaps, but a tripod that stood at two or three places.
+        placed, left = _walk(notes, every_place)
+        apart = _without(everything, left, read)
+        other, light = _room(apart, placed, sensor, cuts)
+        if other.verdict is not Verdict.INCOMPLETE:
+            room, sensor, kept, jumped, voxels = other, light, placed, left, apart
     wrong = astray([note.sampled() for note in kept], voxels, room.planes)
     wrong &= not sensor.is_sparse  # a scanner knows where it stands, and its voxels are too few to vote
     strays, kept = list(compress(kept, wrong)), list(compress(kept, ~wrong))

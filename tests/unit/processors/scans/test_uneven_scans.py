@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from processors.scans.result import Mistake, ScanResult, Verdict
 from schemas.scan_frames import DepthFrame
 
 CAMERA = Camera(96, 72, 79.5)
+SMALLER = Room(Shape.BOX, np.array([(0.0, 0.0), (4.0, 0.0), (4.0, 3.0), (0.0, 3.0)]), 2.4)
 ROOM = Room(Shape.BOX, np.array([(0.0, 0.0), (5.2, 0.0), (5.2, 4.1), (0.0, 4.1)]), 2.5)
 MIDDLE = [(2.6, 2.05)]
 PLACES = [(1.3, 1.0), (3.9, 1.0), (3.9, 3.1), (1.3, 3.1)]
@@ -33,10 +35,15 @@ def looking(yaw_deg: float, pitch_deg: float) -> NDArray[np.float64]:
 
 
 def turning(
-    places: Sequence[tuple[float, float]], step_deg: int, pitches: Sequence[float], step_ms: int, until_deg: int = 360
+    places: Sequence[tuple[float, float]],
+    step_deg: int,
+    pitches: Sequence[float],
+    step_ms: int,
+    until_deg: int = 360,
+    room: Room = ROOM,
 ) -> list[DepthFrame]:
     """At each place a turn for each pitch, 1.4 m above the floor; depth with noise of 4 mm."""
-    random, scene = np.random.default_rng(1), Scene(ROOM)
+    random, scene = np.random.default_rng(1), Scene(room)
     views = [(x, y, yaw, pitch) for x, y in places for pitch in pitches for yaw in range(0, until_deg, step_deg)]
     frames = []
     for seq, (x, y, yaw, pitch) in enumerate(views):
@@ -86,6 +93,24 @@ def test_a_tripod_that_stood_here_and_there_did_not_jump() -> None:
 
     assert_whole(result)
     assert result.frames.rejected == ()
+
+
+def test_of_a_tripod_that_stood_at_two_places_both_count() -> None:
+    # From one of them the far corner is beyond the sensor's reach.
+    frames = turning([(1.0, 1.0), (4.2, 3.1)], 20, (-25, 25), step_ms=33)
+
+    assert {one.reason for one in measured(frames).frames.rejected} <= {"pose_jump"}
+    assert_whole(measured(frames))
+
+
+def test_a_smaller_room_within_is_no_other_place_of_the_same() -> None:
+    one = turning(PLACES, 20, (-25, 0, 25), step_ms=100)
+    other = turning([(1.0, 1.0), (3.0, 1.0), (3.0, 2.0), (1.0, 2.0)], 20, (-25, 0, 25), step_ms=100, room=SMALLER)
+    mixed = [frame for pair in zip(one, other, strict=True) for frame in pair]
+
+    result = measured([msgspec.structs.replace(frame, seq=seq) for seq, frame in enumerate(mixed)])
+
+    assert result.verdict is Verdict.INCOMPLETE or len(result.frames.rejected) >= len(other) / 2
 
 
 def test_who_looked_one_way_all_the_time_is_not_taken_for_one_with_a_world_that_is_y_up() -> None:
