@@ -109,10 +109,16 @@ class CeilingField:
         return len(self.planes) == 1 and self.planes[0].slope < LEVEL_SLOPE
 
     @property
-    def is_mostly_level(self) -> bool:
-        """Whether nearly all that was seen of it is one plane without a slope."""
+    def is_mostly_one(self) -> bool:
+        """Whether nearly all that was seen of it is one plane."""
         votes = np.bincount(self.plane_of, minlength=len(self.planes))
-        return self.planes[int(votes.argmax())].slope < LEVEL_SLOPE and votes.max() > _MOSTLY * votes.sum()
+        return bool(votes.max() > _MOSTLY * votes.sum())
+
+    @property
+    def is_mostly_level(self) -> bool:
+        """Whether that one has no slope."""
+        votes = np.bincount(self.plane_of, minlength=len(self.planes))
+        return self.is_mostly_one and self.planes[int(votes.argmax())].slope < LEVEL_SLOPE
 
     def is_mostly_at(self, z: float) -> bool:
         """Whether nearly all that was seen of it is about as high as that, lamps and beams with it."""

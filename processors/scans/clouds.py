@@ -82,9 +82,9 @@ class Cloud:
         if points.min() >= -MAX_POSITION_M and points.max() <= MAX_POSITION_M and not x_is_zero.any():
             return None
         finite = np.isfinite(points).all(axis=1)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # damaged files hold signalling ones too
             near = (np.abs(points) <= MAX_POSITION_M).all(axis=1)
-        returned = points.any(axis=1)
+            returned = points.any(axis=1)
         self.non_finite += int(np.count_nonzero(~finite))
         self.out_of_reach += int(np.count_nonzero(finite & ~near))
         self.no_return += int(np.count_nonzero(~returned))

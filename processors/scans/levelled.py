@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -121,6 +122,14 @@ class Surfaces:
     def levelled(self) -> Levelled | None:
         """By what floor and ceiling share; None without a floor."""
         return _levelled(self._kept, self._normal, refine_up(self._up, self._normal, self._kept.weight), self._sensor)
+
+    def lean(self, up: NDArray[np.float64]) -> float:
+        """Degrees between this up and that of the walls, which tell theirs within half a degree."""
+        upright = self._normal[np.abs(self._normal @ up) < _WALL]
+        if not len(upright):
+            return 0.0
+        own = np.linalg.eigh(upright.T @ upright)[1][:, 0]
+        return math.degrees(math.acos(min(1.0, abs(float(own @ up)))))
 
     def levelled_by_floor(self) -> tuple[Levelled, CeilingField] | None:
         """By the floor alone, with the planes of a ceiling that is not level; None if it is, or if either was hardly seen."""

@@ -23,7 +23,7 @@ from processors.scans.plan import DENSE_FLOOD, SPARSE_FLOOD, Edge, Plan, draw_pl
 from processors.scans.refine import refined
 from processors.scans.result import Verdict
 from processors.scans.squares import squared
-from processors.scans.voxels import VOXEL_M, Voxels
+from processors.scans.voxels import VOXEL_M, Voxels, without_haze
 from processors.scans.walls import WallLine
 
 __all__ = ["DEPTH_CAMERA", "SCANNER", "RoomMeasurement", "Sensor", "clean", "measure_room"]
@@ -33,6 +33,9 @@ _SPARSE_SUPPORT: Final = 0.6
 # Where planes lie in their voxels: in the middle; where few voxels decide, another grid may see what one does not.
 _PHASES: Final = (0.5, 0.25, 0.75, 0.0)
 _LEVEL_M: Final = 0.06
+# How far walls may lean by a scanner's floor, and how much less than by floor and ceiling if the ceiling slopes.
+_STANDING_DEGREES: Final = 1.0
+_SURELY_DEGREES: Final = 0.8
 _MIN_VOXELS: Final = 200
 # How much of its weakest wall must have been seen (measured over more than 100 scans, notes of the trial).
 _GOOD_SUPPORT: Final = 0.8
@@ -92,8 +95,10 @@ class RoomMeasurement:
 
 def clean(voxels: Voxels, sensor: Sensor = DEPTH_CAMERA) -> Voxels:
     """Without stray voxels: flying pixels, haze and frames with a wrong pose gather little weight."""
-    if not len(voxels) or sensor.is_sparse:
+    if not len(voxels):
         return voxels
+    if sensor.is_sparse:
+        return without_haze(voxels)
     return voxels.take((voxels.count >= _MIN_POINTS) & (voxels.weight >= sensor.cut * np.median(voxels.weight)))
 
 
@@ -144,8 +149,9 @@ def _measured(
         return found
     other = surfaces.levelled_by_floor()
     is_level_after_all = other is None or other[1].is_mostly_level
-    if other is not None and sensor.is_sparse and is_whole:
-        is_level_after_all |= other[1].is_mostly_at(other[0].floor.z + (found.height.value or 0.0))
+    if other is not None and sensor.is_sparse:
+        top = other[0].floor.z + found.height.value if is_whole and found.height.value else math.nan
+        is_level_after_all |= _is_level_for_walls(surfaces, seen, *other, top)
     if other is not None and not (sensor.is_sparse and is_level_after_all):
         shaped = _under_field(_Scan(other[0], other[0].turn @ turn, cameras, samples), other[1])
         if shaped is not None:
@@ -153,6 +159,24 @@ def _measured(
     if found.height.value is not None and not is_level_after_all:
         return _without_height(found)
     return found if found.walls or found.has_ceiling else replace(found, height=Quantity())
+
+
+def _is_level_for_walls(
+    surfaces: Surfaces, seen: Levelled, by_floor: Levelled, ceiling: CeilingField, top: float
+) -> bool:
+    """Whether walls speak against a ceiling that is not level; of the floor a scanner sees rings and furniture.
+
+    Args:
+        surfaces: of a scanner.
+        seen: levelled by floor and ceiling.
+        by_floor: levelled by the floor alone.
+        ceiling: found in that.
+        top: height of the level ceiling, in that; NaN if no room was found under it.
+    """
+    lean = surfaces.lean(by_floor.turn[2])
+    if ceiling.is_mostly_one:
+        return surfaces.lean(seen.turn[2]) - lean < _SURELY_DEGREES
+    return lean > _STANDING_DEGREES or ceiling.is_mostly_at(top)
 
 
 class _Scan:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -35,6 +36,12 @@ CLOUD_UNITS: Final = 200
 _BLOCK_POINTS: Final = 1 << 16
 # Of a box of more cells than this voxels are sorted, of a smaller one numbered through.
 _DENSE_CELLS: Final = 1 << 24
+# Haze, of a cloud in which a tenth of the voxels have so many points: what holds less than this share of the most beside it.
+_DENSE_POINTS: Final = 10
+_DENSE_SHARE: Final = 0.9
+_HAZE_SHARE: Final = 0.2
+# Beside: in the same block of four voxels or a block that touches it.
+_BLOCK_SHIFT: Final = 2
 # Of the second spread against the largest: below it the first cannot be told from the second.
 _CLEAR: Final = 1e-6
 # Points farther than this from the origin have no voxel: 2^20 voxels of 4 cm to each side.
@@ -136,6 +143,29 @@ class VoxelMap:
 def weight_of(distance_m: NDArray[np.float64]) -> NDArray[np.int64]:
     """Of points so far from the sensor, in whole cm²."""
     return np.maximum(np.rint(distance_m * 100).astype(np.int64), 1) ** 2
+
+
+def without_haze(voxels: Voxels) -> Voxels:
+    """Without what noise leaves around surfaces, if there are many points: it thickens with them, and walls must not.
+
+    Where points are few it cannot be told from the rings of a scanner: everything stays.
+    """
+    if not len(voxels) or np.quantile(voxels.count, _DENSE_SHARE) < _DENSE_POINTS:
+        return voxels
+    block, row = _distinct(_indices(voxels.key) >> _BLOCK_SHIFT)
+    densest = np.zeros(len(block), dtype=np.int64)
+    np.maximum.at(densest, row, voxels.count)
+    return voxels.take(voxels.count >= _HAZE_SHARE * _most_around(block, densest)[row])
+
+
+def _most_around(key: NDArray[np.int64], value: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each of these sorted keys the largest value of its 27-neighbourhood."""
+    most = value.copy()
+    for x, y, z in product((-1, 0, 1), repeat=3):
+        neighbour = key + ((x << SHIFTS[0]) + (y << SHIFTS[1]) + z)
+        place = np.minimum(np.searchsorted(key, neighbour), len(key) - 1)
+        np.maximum(most, np.where(key[place] == neighbour, value[place], 0), out=most)
+    return most
 
 
 def coarse_normals(voxels: Voxels) -> NDArray[np.float64]:
