@@ -87,9 +87,13 @@ def test_shuffled_tripled_and_killed_it_is_still_the_same(
     sent = recording.publish_rows(device, tenant, order, per_record=1)
     assert sent == 68_085  # 3 × 22 695 rows, one a record
 
+    def committed() -> int:
+        chaos.restart_the_dead()
+        return recording.committed_records(own_database)
+
     for number in range(20):
-        seen = recording.committed_records(own_database)
-        wait_until(lambda: recording.committed_records(own_database) not in (-1, seen), 60, "progress")  # noqa: B023
+        seen = committed()
+        wait_until(lambda: committed() not in (-1, seen), 60, "progress")  # noqa: B023
         wait_until(lambda: moments.random() < 0.3, 5, "a random moment")
         chaos.kill_one()
         if number in (6, 13):
@@ -97,9 +101,5 @@ def test_shuffled_tripled_and_killed_it_is_still_the_same(
             own_postgres.start()
         chaos.restart_the_dead()
 
-    def finished() -> bool:
-        chaos.restart_the_dead()
-        return recording.committed_records(own_database) == sent
-
-    wait_until(finished, 120, "all records committed")
+    wait_until(lambda: committed() == sent, 120, "all records committed")
     recording.assert_recording_is_stored(own_database)
