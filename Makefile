@@ -68,12 +68,15 @@ SPREAD := --dist loadfile --no-loadscope-reorder
 test: lint layers
 	@$(MAKE) --no-print-directory --jobs 2 types suite
 
+# Without columns in tracebacks: Python 3.11 parses lines for them, and when two threads do so at once, one fails.
+PYTEST := PYTHONNODEBUGRANGES=1 $(BIN)/python -m pytest
+
 # Tests of real servers mostly wait: three processes, each with servers of its own, halve the time on two cores.
 suite: setup
-	@$(BIN)/python -m pytest -n 3 $(SPREAD)
+	@$(PYTEST) -n 3 $(SPREAD)
 
 kafka: setup
-	@WEIR_TEST_BROKER=kafka $(BIN)/python -m pytest -n 2 $(SPREAD) -m broker tests/integration
+	@WEIR_TEST_BROKER=kafka $(PYTEST) -n 2 $(SPREAD) -m broker tests/integration
 
 lint: setup
 	@$(BIN)/ruff check .
@@ -86,10 +89,10 @@ layers: setup
 	@$(BIN)/lint-imports
 
 unit: setup
-	@$(BIN)/python -m pytest -n 2 $(SPREAD) tests/unit
+	@$(PYTEST) -n 2 $(SPREAD) tests/unit
 
 integration: setup
-	@$(BIN)/python -m pytest -m integration
+	@$(PYTEST) -m integration
 
 # Resolves pyproject.toml anew in a throw-away environment; names and versions only.
 constraints:

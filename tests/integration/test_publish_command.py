@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -55,7 +56,8 @@ def test_a_recording_arrives_whole(broker: Broker, topic: str) -> None:
 
     records = stored(broker.bootstrap, topic)
     readings = [reading for record in records for reading in record.readings]
-    assert result.stderr == ""
+    # On a slow machine it says how far it is.
+    assert re.fullmatch(r"(\d+ readings read, \d+ delivered\n)*", result.stderr)
     assert (result.returncode, result.stdout) == (0, f"published 22695 readings in {len(records)} records\n")
     assert len(readings) == 22_695
     assert len({reading["at"] for reading in readings}) == 22_683  # 12 times appear twice
