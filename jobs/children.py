@@ -30,6 +30,7 @@ _MAPPED_MIB: Final = 2_048
 _WATCH_S: Final = 0.2
 _KEPT_STDERR: Final = 4_000
 _LENGTH_BYTES: Final = 4
+_READ_BYTES: Final = 1 << 16
 # Of settings and of the login: children reach no database, no broker and no payment provider.
 _PRIVATE: Final = ("WEIR_", "PG", "STRIPE_")
 # As many children run as there are processors: threads of linear algebra would only wait for each other's.
@@ -245,6 +246,9 @@ async def _kill(child: _Child) -> None:
 
 
 async def _reap(child: _Child) -> None:
+    # asyncio tells of the end of a process only once its pipes have been read to theirs.
+    while child.process.stdout is not None and await child.process.stdout.read(_READ_BYTES):
+        pass
     await child.process.wait()
     if child.drain is not None:
         await child.drain

@@ -63,3 +63,8 @@ def tell_environment(_request: Document, _tell: Tell) -> Document:
 def leave(_request: Document, _tell: Tell) -> Document:
     sys.stdout.flush()
     os._exit(3)
+
+
+def tell_much_for_ever(_request: Document, tell: Callable[[Any], None]) -> Document:
+    while True:
+        tell("x" * (1 << 20))

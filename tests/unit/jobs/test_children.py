@@ -109,6 +109,28 @@ def test_cancelling_kills_the_child_even_in_an_endless_loop(tmp_path: Path) -> N
     assert not is_alive(with_children(scene))
 
 
+def test_cancelling_ends_a_child_of_whose_answers_some_are_left_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that brings more than is taken is read no further, and asyncio tells no end before that of the pipes."""
+    started: list[asyncio.subprocess.Process] = []
+    start = asyncio.create_subprocess_exec
+
+    async def start_seen(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        started.append(await start(*arguments, **options))
+        return started[-1]
+
+    async def scene(children: Children) -> None:
+        running = asyncio.create_task(children.run(work("tell_much_for_ever"), {}, PATIENT))
+        async with asyncio.timeout(60):
+            while not (started and started[0].stdout and vars(started[0].stdout)["_paused"]):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.wait({running})
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start_seen)
+    with_children(scene)
+    assert not is_alive(started[0].pid)
+
+
 def test_a_child_serves_as_many_computations_as_it_may_and_no_more() -> None:
     limits = Limits(seconds=120, memory_mib=512, reuse=2)
 
