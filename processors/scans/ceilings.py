@@ -33,7 +33,7 @@ _AROUND_M: Final = 0.35
 _AROUND_CELLS: Final = 9
 _ROUNDS: Final = 4
 # As for floors and level ceilings; what slopes lies in its voxels every way, which a third of it is left of.
-_GRID_SIGMA_M: Final = 0.0008
+_GRID_SIGMA_M: Final = 0.0006
 _OF_SLOPES: Final = 0.33
 LEVEL_SLOPE: Final = 0.01
 _MOSTLY: Final = 0.85

@@ -14,7 +14,7 @@ _BIN_M: Final = 0.01
 _PEAK_SHARE: Final = 0.15
 _AROUND_M: Final = 0.06
 # What the voxel grid and the histogram's flanks add, however many voxels there are (165 rooms: 1 mm for two levels).
-_GRID_SIGMA_M: Final = 0.0007
+_GRID_SIGMA_M: Final = 0.0005
 MIN_HEIGHT_M: Final = 1.8
 _LEVEL_M: Final = 0.12
 _CELL_M: Final = 0.2

@@ -23,7 +23,7 @@ _MIN_VOXELS: Final = 8
 # Variance along the line of a piece of about 0.8 m (length squared over 12).
 _LONG_VARIANCE: Final = 0.055
 # How much of the two shows in a wall's place; calibrated on 160 synthetic scans, so that 1.96 sigma hold 95 %.
-_FIT_SHARE: Final = 0.25
+_FIT_SHARE: Final = 0.19
 _WANDER_SHARE: Final = 0.25
 _PARALLEL: Final = math.cos(math.radians(5))
 COLUMN_M: Final = 0.05
