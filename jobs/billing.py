@@ -15,7 +15,7 @@ from accounts.billing.charges import Charger
 from accounts.billing.planning import SURELY_ACCEPTED, forget_marks
 from accounts.billing.pushes import Pusher
 from accounts.billing.reconciling import Reconciler
-from accounts.billing.subscriptions import Inbox
+from accounts.billing.subscriptions import MOST_ATTEMPTS, Inbox
 from core.settings import Settings, load_settings
 from core.tasks import TaskName
 from jobs.registry import Resources, Task, Tasks
@@ -43,8 +43,8 @@ async def push_usage(resources: Resources) -> None:
 async def take_billing_events(resources: Resources) -> None:
     """Act on webhook events that wait."""
     async with resources.pool.connection() as connection:
-        query = "SELECT EXISTS (SELECT FROM weir.billing_event WHERE processed_at IS NULL AND attempts < 20)"
-        row = await (await connection.execute(query)).fetchone()
+        query = "SELECT EXISTS (SELECT FROM weir.billing_event WHERE processed_at IS NULL AND attempts < %s)"
+        row = await (await connection.execute(query, (MOST_ATTEMPTS,))).fetchone()
     if row is None or not row[0]:
         return
     async with _provider(load_settings()) as provider:

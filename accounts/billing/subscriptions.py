@@ -8,7 +8,7 @@ from typing import Any, Final
 from accounts.billing.plans import PLANS
 from accounts.billing.port import BillingProvider, Invoice, NotThere, Subscription
 from core.postgres import Connection, Pool
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Transient
 
 _FREE: Final = "free"
 _OVER: Final = frozenset({"canceled", "incomplete_expired"})
@@ -30,10 +30,14 @@ _CUSTOMER: Final = """
 SELECT t.name, a.customer_id, a.subscription_id, a.status
 FROM weir.tenant t LEFT JOIN weir.billing_account a USING (tenant_id) WHERE tenant_id = %s
 """
+MOST_ATTEMPTS: Final = 20
+"""Of an event that cannot be acted on; then an operator alarm tells of it."""
+
 _WAITING: Final = """
-SELECT event_id, type, body FROM weir.billing_event WHERE processed_at IS NULL AND attempts < 20
+SELECT event_id, type, body FROM weir.billing_event WHERE processed_at IS NULL AND attempts < %s
 ORDER BY received_at LIMIT 500
 """
+_COUNT: Final = "UPDATE weir.billing_event SET attempts = attempts + %s WHERE event_id = %s RETURNING attempts"
 _DONE: Final = (
     "UPDATE weir.billing_event SET processed_at = now(), outcome = %s, attempts = attempts + 1 WHERE event_id = %s"
 )
@@ -118,20 +122,35 @@ class Inbox:
             Misconfigured: what it refused of one of them, or another error of the first that has a shape nobody expects.
         """
         async with self.pool.connection() as connection:
-            rows = await (await connection.execute(_WAITING)).fetchall()
+            rows = await (await connection.execute(_WAITING, (MOST_ATTEMPTS,))).fetchall()
         failed: Exception | None = None
         for event_id, kind, body in rows:
-            async with self.pool.connection() as connection:
-                # Counted first: it is not tried for ever.
-                statement = "UPDATE weir.billing_event SET attempts = attempts + 1 WHERE event_id = %s"
-                await connection.execute(statement, (event_id,))
+            # Counted first: it is not tried for ever, whatever it does to this process.
+            attempts = await self._count(event_id, 1)
             try:
                 await self._act(event_id, kind, body)
+            except Transient:
+                await self._count(event_id, -1)  # no fault of the event's: it waits as long as that takes
+                raise
             except (Misconfigured, LookupError, AttributeError, TypeError, ValueError) as error:
                 failed = failed or error
+                if attempts >= MOST_ATTEMPTS:
+                    await self._give_up(event_id, kind, error)
         if failed is not None:
             raise failed
         return len(rows)
+
+    async def _count(self, event_id: str, by: int) -> int:
+        async with self.pool.connection() as connection:
+            row = await (await connection.execute(_COUNT, (by, event_id))).fetchone()
+        return int(row[0]) if row else 0
+
+    async def _give_up(self, event_id: str, kind: str, error: Exception) -> None:
+        detail = (
+            f"Stripe's event {event_id} could not be acted on in {MOST_ATTEMPTS} attempts ({type(error).__name__});"
+        )
+        async with self.pool.connection() as connection:
+            await _raise_alarm(connection, kind, f"{detail} see billing_events, and what Stripe's dashboard says of it")
 
     async def _act(self, event_id: str, kind: str, body: dict[str, Any]) -> None:
         thing, found, invoice, outcome = body.get("data", {}).get("object", {}), None, None, "ignored"
@@ -150,14 +169,18 @@ class Inbox:
             if invoice is not None:
                 await take_invoice(connection, invoice)
             if kind.startswith("v1.billing.meter."):
-                await _raise_alarm(connection, kind, event_id)
+                # It found usage wrong after it had taken it in; its report has samples only, the totals tell the rest.
+                detail = (
+                    f"Stripe reported invalid meter events ({event_id}); see billing_events, then run `weir reconcile`"
+                )
+                await _raise_alarm(connection, kind, detail)
             await connection.execute(_DONE, (outcome, event_id))
 
 
-async def _raise_alarm(connection: Connection, kind: str, event_id: str) -> None:
-    """Stripe found usage wrong after it had taken it in; its report has samples only, the totals tell the rest."""
+async def _raise_alarm(connection: Connection, subject: str, detail: str) -> None:
+    """For the operator; one that is open already is seen again."""
     await connection.execute(
         "INSERT INTO weir.operator_alarm AS o (kind, subject, detail) VALUES ('billing', %s, %s)"
         " ON CONFLICT (kind, subject) WHERE closed_at IS NULL DO UPDATE SET last_seen_at = now()",
-        (kind, f"Stripe reported invalid meter events ({event_id}); see billing_events, then run `weir reconcile`"),
+        (subject, detail),
     )

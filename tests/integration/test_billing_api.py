@@ -6,18 +6,20 @@ import asyncio
 import json
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
 import structlog
 from pydantic import SecretStr
 
+from accounts.billing.port import BillingProvider, Subscription
 from accounts.billing.subscriptions import Inbox
 from api import usage_models
 from core.postgres import DatabaseRole, open_pool
 from ops.fake_stripe.service import FakeStripe
 from ops.fake_stripe.webhooks import Manners
+from schemas.errors import Transient
 from tests.integration.api_scene import add_readings, add_sensor, api_settings, client, new_tenant, serving, shown
 from tests.integration.servers import Database, Tenant, wait_until
 from tests.integration.stripe_scene import KEY, SECRET, StripeScene, stripe_scene
@@ -133,6 +135,41 @@ def test_events_of_what_stripe_does_not_know_or_nobody_understands_hold_up_no_ot
         }  # fmt: skip
 
     sell(database, act)
+
+
+class Away:
+    """Stripe, of which nothing is heard."""
+
+    async def subscription(self, subscription_id: str) -> Subscription:
+        msg = f"no answer about {subscription_id}"
+        raise Transient(msg)
+
+
+def test_an_event_waits_however_long_stripe_is_away_and_is_told_of_when_it_is_given_up(database: Database) -> None:
+    for number, thing in enumerate(({"id": "sub_of_nobody"}, None)):
+        database.query(
+            "INSERT INTO weir.billing_event (event_id, type, body) VALUES (%s, %s, %s::jsonb)",
+            *(f"evt_{number}", "customer.subscription.updated", json.dumps({"data": {"object": thing}})),
+        )
+    left = "SELECT event_id, outcome FROM billing_events ORDER BY 1"
+    alarms = "SELECT subject, detail FROM weir.operator_alarm WHERE kind = 'billing'"
+
+    async def act(stripe: StripeScene, _url: str) -> None:
+        async with open_pool(database.writer_url, DatabaseRole.WRITER) as pool:
+            for _ in range(25):
+                with pytest.raises(Transient):
+                    await Inbox(pool, cast("BillingProvider", Away())).process()
+            for attempt in range(1, 21):
+                with pytest.raises(AttributeError):
+                    await Inbox(pool, stripe.billing).process()
+                assert len(database.query(alarms)) == (attempt == 20)
+            assert await Inbox(pool, stripe.billing).process() == 0
+
+    sell(database, act)
+    assert database.query(left) == [("evt_0", "unknown"), ("evt_1", None)]
+    [(subject, detail)] = database.query(alarms)
+    assert subject == "customer.subscription.updated"
+    assert "evt_1 could not be acted on in 20 attempts (AttributeError)" in detail
 
 
 def test_usage_that_stripe_finds_wrong_afterwards_raises_an_alarm(database: Database) -> None:
