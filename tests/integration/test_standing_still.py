@@ -99,10 +99,14 @@ def is_frozen_in_between(database: Database, worker: WorkerProcess, where: str) 
 
 
 def waiting_sessions(database: Database, where: str) -> list[tuple[int, datetime]]:
-    """Server processes that wait there for their client, and since when."""
+    """Server processes that wait there for their client, and since when.
+
+    Only such as hold something up: before the first write, or behind a COMMIT that its pipeline has not yet ended, a
+    frozen worker's partition can be taken over at once.
+    """
     query = (
         "SELECT pid, state_change FROM pg_stat_activity WHERE datname = current_database()"
-        " AND wait_event = 'ClientRead' AND state = %s AND query ~ %s"
+        " AND wait_event = 'ClientRead' AND backend_xid IS NOT NULL AND state = %s AND query ~ %s"
     )
     return database.query(query, *IN_BETWEEN[where])
 
