@@ -45,7 +45,7 @@ def run(scans: int, seconds: int, frames_per_s: float) -> Iterator[dict[str, obj
         ensure_topics(under.bootstrap, "", PARTITIONS)
         devices = asyncio.run(create_devices(under, -(-scans // 100) * 100 + 1))[-scans:]
         stack.enter_context(_role(under, Path(name), "worker"))
-        stack.enter_context(_role(under, Path(name), "jobs", "--queues", "scans", "--concurrency", "2"))
+        stack.enter_context(_role(under, Path(name), "jobs", "--queues", "scans", "--concurrency", "3"))
         warm = devices[0]
         _pace(under, [(f"warm-{number}", warm) for number in range(2)], values, 4, 2.0)
         sent = _pace(under, [(f"scan-{n}", device) for n, device in enumerate(devices)], values, seconds, frames_per_s)

@@ -27,6 +27,7 @@ class Queue(StrEnum):
     MESSAGES = "messages"
     BILLING = "billing"
     SCANS = "scans"
+    SCAN_PREVIEWS = "scan-previews"
 
 
 class TaskName(StrEnum):
@@ -62,7 +63,7 @@ _QUEUES = {
     TaskName.RECONCILE_USAGE: Queue.BILLING,
     TaskName.RECONCILE_RECENT_USAGE: Queue.BILLING,
     TaskName.PROVE_USAGE: Queue.BILLING,
-    TaskName.PREVIEW_SCAN: Queue.SCANS,
+    TaskName.PREVIEW_SCAN: Queue.SCAN_PREVIEWS,
     TaskName.PROCESS_SCAN: Queue.SCANS,
     TaskName.NOTICE_QUOTAS: Queue.BILLING,
 }

@@ -36,12 +36,16 @@ def strategies(tasks: Tasks, clock: Callable[[], int], chance: Callable[[], floa
 
 
 def build_app(
-    connector: QueueConnector, tasks: Tasks, schedule: Sequence[Scheduled], retries: Mapping[str, AsDecided]
+    connector: QueueConnector,
+    tasks: Tasks,
+    schedule: Sequence[Scheduled],
+    retries: Mapping[str, AsDecided],
+    concurrency: int = 1,
 ) -> tuple[App, JobQueue]:
-    """An app that knows these tasks and defers these periods; not opened."""
+    """An app that knows these tasks, defers these periods and works on so many jobs at once; not opened."""
     app = App(connector=connector, periodic_defaults={"max_delay": _LONGEST_DELAY_S})
     # procrastinate's own tasks are not ours to run: their work is done by tasks of this registry.
-    queue = JobQueue(connector, {name.value for name in tasks})
+    queue = JobQueue(connector, {name.value for name in tasks}, concurrency)
     app.job_manager = queue
     bodies = {name.value: _body(task) for name, task in tasks.items()} | {UNKNOWN_TASK: _body(_UNKNOWN)}
     registered = {

@@ -16,12 +16,12 @@ import psycopg
 import structlog
 from procrastinate import PsycopgConnector
 from procrastinate.exceptions import ConnectorException, UniqueViolation
-from procrastinate.jobs import Job, Status
-from procrastinate.manager import JobManager
+from procrastinate.jobs import Job, JobInserted, Status
+from procrastinate.manager import JobManager, NotificationCallback
 from psycopg import sql
 
 from core.postgres import Connection, DatabaseRole
-from core.tasks import QUEUE_SEARCH_PATH
+from core.tasks import QUEUE_SEARCH_PATH, Queue
 
 UNKNOWN_TASK = "unknown_task"
 
@@ -29,6 +29,7 @@ _Result = TypeVar("_Result")
 _log = structlog.get_logger()
 _CALL_TIMEOUT_S = 60.0
 _WRITE_TRIES = 3
+_LONG_JOBS = Queue.SCANS.value
 
 _MARK_ATTEMPT: LiteralString = """
     INSERT INTO weir.job_attempt (job_id, attempt, task, queue, started_at, ended_at, outcome, error_text)
@@ -92,22 +93,39 @@ async def _bounded(call: Awaitable[_Result]) -> _Result:
 
 
 class JobQueue(JobManager):
-    """The job manager; `broken` is set when an ending could not be written and the worker must start over."""
+    """The job manager; `broken` is set when an ending could not be written and the worker must start over.
 
-    def __init__(self, connector: QueueConnector, known_tasks: Collection[str]) -> None:
+    Args:
+        known_tasks: names of the tasks that this worker can do.
+        concurrency: jobs at once; of more than one, one is never a job that may take minutes.
+    """
+
+    def __init__(self, connector: QueueConnector, known_tasks: Collection[str], concurrency: int = 1) -> None:
         super().__init__(connector)
         self.broken = asyncio.Event()
         self._known_tasks = frozenset(known_tasks)
+        self._most_long = max(concurrency - 1, 1)
+        self._long: set[int | None] = set()
+        self._tell_worker: NotificationCallback | None = None
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
         """As inherited; a job of a task unknown here becomes one that fails with a clear text and is tried later."""
+        if len(self._long) >= self._most_long:
+            queues = [name for name in queues or [queue.value for queue in Queue] if name != _LONG_JOBS]
+            if not queues:
+                return None
         job = await super().fetch_job(queues, worker_id)
-        if job is None or job.task_name in self._known_tasks:
+        if job is None:
+            return None
+        if job.queue == _LONG_JOBS:
+            self._long.add(job.id)
+        if job.task_name in self._known_tasks:
             return job
         return job.evolve(task_name=UNKNOWN_TASK, task_kwargs={"task": job.task_name})
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:
         """As inherited, tried several times."""
+        await self._end_long(job)
         await self._write(job, lambda: super(JobQueue, self).finish_job(job, status, delete_job))
 
     async def retry_job(
@@ -119,11 +137,28 @@ class JobQueue(JobManager):
         lock: str | None = None,
     ) -> None:
         """As inherited, tried several times; gives way to an equal job that waits under the same queueing lock."""
+        await self._end_long(job)
         try:
             await self._write(job, lambda: super(JobQueue, self).retry_job(job, retry_at, priority, queue, lock))
         except UniqueViolation:
             await self._write(job, lambda: super(JobQueue, self).finish_job(job, Status.ABORTED, delete_job=False))
             await self._mark_attempt(job, "superseded", "an equal job was waiting already")
+
+    async def listen_for_jobs(
+        self, *, on_notification: NotificationCallback, queues: Iterable[str] | None = None
+    ) -> None:
+        """As inherited; the worker can then also be told from here that there is a job to look for."""
+        self._tell_worker = on_notification
+        await super().listen_for_jobs(on_notification=on_notification, queues=queues)
+
+    async def _end_long(self, job: Job) -> None:
+        """Free the place of a job that may take minutes, and let the worker look for the next such."""
+        if job.id not in self._long:
+            return
+        self._long.discard(job.id)
+        if self._tell_worker is not None:
+            told = JobInserted(type="job_inserted", job_id=job.id or 0)
+            await self._tell_worker(channel=_LONG_JOBS, notification=told)
 
     async def rescue(self, stalled_after_s: float, max_attempts: int) -> int:
         """Take back the jobs of workers that stopped beating; returns how many.

@@ -129,7 +129,7 @@ class JobWorker:
         options = self.options
         retries = strategies(self.tasks, self.clock, self.chance)
         connector = QueueConnector(options.url, size=options.concurrency + 2)
-        app, queue = build_app(connector, self.tasks, self.schedule, retries)
+        app, queue = build_app(connector, self.tasks, self.schedule, retries, options.concurrency)
         pool = open_pool(
             options.url,
             DatabaseRole.WRITER,

@@ -50,6 +50,7 @@ _HTTP_S = 5.0
 _OK = 200
 # Running jobs are put back after this; the supervisor is less patient with its services than the default.
 _DRAIN_S = "5"
+_SCANS = (Queue.SCANS, Queue.SCAN_PREVIEWS)
 
 _T = TypeVar("_T")
 
@@ -157,10 +158,10 @@ class System:
         self._write_files()
         for number in range(1, self._options.workers + 1):
             await self._supervisor.start(self._role(f"worker-{number}", ["worker"], DatabaseRole.WRITER))
-        await self._supervisor.start(self._jobs("jobs", [queue for queue in Queue if queue is not Queue.SCANS]))
+        await self._supervisor.start(self._jobs("jobs", [queue for queue in Queue if queue not in _SCANS]))
         await self._timed("api", self._supervisor.start(self._api(), _START_S))
         await self._timed("readiness", self._until_ready())
-        await self._supervisor.start(self._jobs("scans", [Queue.SCANS]))
+        await self._supervisor.start(self._jobs("scans", _SCANS))
         if self._options.demo:
             await self._start_demo()
         self._is_ready = True
@@ -311,8 +312,8 @@ class System:
 
     def _jobs(self, name: str, queues: Sequence[Queue]) -> Service:
         words = ["jobs", "--queues", ",".join(queues), "--drain-seconds", _DRAIN_S]
-        if Queue.SCANS in queues:
-            words += ["--concurrency", str(max(2, os.cpu_count() or 1))]
+        if Queue.SCANS in queues:  # a result for each processor, and a place for previews that none of them takes
+            words += ["--concurrency", str(max(2, os.cpu_count() or 1) + 1)]
         return self._role(name, words, DatabaseRole.WRITER)
 
     async def _start_demo(self) -> None:

@@ -53,7 +53,7 @@ def job_options(settings: Settings, queues: str, concurrency: int, drain_s: floa
         drain_s=drain_s,
         name=settings.worker_id or f"{socket.gethostname()}-{os.getpid()}",
         # A preview that is due in half a second announces itself to nobody.
-        poll_s=0.5 if wanted is None or Queue.SCANS in wanted else 5.0,
+        poll_s=0.5 if wanted is None or Queue.SCAN_PREVIEWS in wanted else 5.0,
         kept_mib=settings.scan_previews_kept_mib,
         statement_timeout_ms=settings.database_statement_timeout_ms,
         secrets=tuple(filter(None, (_password(url), settings.secret_key.get_secret_value(), *_secrets(settings)))),
@@ -67,6 +67,8 @@ def _parse_queues(text: str) -> tuple[Queue, ...] | None:
     if unknown:
         msg = f"there is no queue {', '.join(unknown)}; expected some of {', '.join(sorted(known))}"
         raise Misconfigured(msg)
+    if Queue.SCANS in names:  # who measures scans previews them
+        names.append(Queue.SCAN_PREVIEWS)
     return tuple(Queue(name) for name in dict.fromkeys(names)) or None
 
 

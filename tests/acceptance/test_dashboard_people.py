@@ -268,7 +268,7 @@ def test_corrections_of_the_bill_tell_why_and_what_becomes_of_them(
 
     table = opened.page.get_by_role("table", name="Corrections")
     late = table.get_by_role("row", name="the invoice of the period is final")
-    for shown in ("Readings", "Oct 30, 2026", "12,345", "on the next invoice"):
+    for shown in ("Readings", "Oct 30, 2026", "12,345", "on the invoice that follows"):
         expect(late).to_contain_text(shown)
     old = table.get_by_role("row", name="the hour is too old to be pushed")
     for shown in ("Scans", "Oct 2, 2026", "-1", "on a coming invoice"):

@@ -95,7 +95,10 @@ async def _happened(resources: Resources, event: str) -> bool:
 
 
 NO_WAIT = Backoff(base_s=0.01, cap_s=0.02, max_attempts=4)
-SCENE: Tasks = {TaskName.CLEAN_UP: Task(act, timeout_s=60.0, backoff=NO_WAIT)}
+SCENE: Tasks = {
+    name: Task(act, timeout_s=60.0, backoff=NO_WAIT)
+    for name in (TaskName.CLEAN_UP, TaskName.PREVIEW_SCAN, TaskName.PROCESS_SCAN)
+}
 
 
 def prepare(database: Database) -> None:
@@ -122,6 +125,7 @@ def put(
     database: Database,
     name: str,
     *,
+    task: TaskName = TaskName.CLEAN_UP,
     until: str | None = None,
     lock: str | None = None,
     queueing_lock: str | None = None,
@@ -136,7 +140,7 @@ def put(
         async with open_pool(database.writer_url, DatabaseRole.WRITER) as pool, pool.connection() as connection:
             return await enqueue(
                 connection,
-                TaskName.CLEAN_UP,
+                task,
                 lock=lock,
                 queueing_lock=queueing_lock,
                 schedule_at=schedule_at,

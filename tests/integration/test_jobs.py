@@ -150,6 +150,37 @@ class TestLocks:
             wait_for_state(scene, "succeeded", "succeeded")
 
 
+class TestPlaces:
+    def test_a_preview_has_a_place_while_results_take_all_others(self, scene: Database) -> None:
+        for name in ("a", "b", "c"):
+            put(scene, name, task=TaskName.PROCESS_SCAN, until=f"{name} may end")
+
+        with running_worker(quick(scene, concurrency=3, poll_s=600.0)):
+            wait_for_trace(scene, "b", "start")
+            for name in ("first", "second"):
+                put(scene, name, task=TaskName.PREVIEW_SCAN)
+                wait_for_trace(scene, name, "end")
+            assert ("c", "start") not in trace(scene)
+            signal_jobs(scene, "a may end")
+            wait_for_trace(scene, "c", "start")
+            signal_jobs(scene, "b may end")
+            signal_jobs(scene, "c may end")
+            wait_for_state(scene, *["succeeded"] * 5)
+
+    def test_a_result_that_is_tried_again_holds_one_place_at_a_time(self, scene: Database) -> None:
+        put(scene, "a", task=TaskName.PROCESS_SCAN, fail_times=2)
+        put(scene, "b", task=TaskName.PROCESS_SCAN)
+
+        with running_worker(quick(scene, concurrency=2)):
+            wait_for_state(scene, "succeeded", "succeeded")
+
+    def test_a_worker_of_one_job_at_a_time_takes_results_too(self, scene: Database) -> None:
+        put(scene, "a", task=TaskName.PROCESS_SCAN)
+
+        with running_worker(quick(scene, concurrency=1)):
+            wait_for_state(scene, "succeeded")
+
+
 class TestAttempts:
     def test_every_attempt_is_kept_until_one_succeeds(self, scene: Database) -> None:
         job = put(scene, "a", fail_times=2)

@@ -200,7 +200,11 @@ def wait_for_status(scans: Scans, scan_id: str, status: str) -> None:
 
 
 def running_jobs(database: Database) -> int:
-    return int(database.query("SELECT count(*) FROM jobs WHERE status IN ('todo', 'doing') AND queue = 'scans'")[0][0])
+    return int(
+        database.query("SELECT count(*) FROM jobs WHERE status IN ('todo', 'doing') AND starts_with(queue, 'scan')")[0][
+            0
+        ]
+    )
 
 
 def attempts(database: Database) -> dict[str, list[str]]:

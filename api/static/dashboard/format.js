@@ -24,7 +24,7 @@ export function number(value) {
   const size = Math.abs(value);
   if (size !== 0 && (size >= 1e7 || size < 1e-3)) return value.toExponential(2).replace("-", "−");
   const digits = size >= 1000 ? 0 : size >= 1 || size === 0 ? 1 : 3;
-  const rounded = value.toFixed(digits).replace(/(\.\d)0+$/, "$1");
+  const rounded = value.toFixed(digits).replace(/(\.\d+?)0+$/, "$1");
   return rounded.replace("-", "−");
 }
 

@@ -13,7 +13,7 @@ const money = new Intl.NumberFormat(undefined, { style: "currency", currency: "E
 // What a period comes to: counted things add up, sensors do not.
 const SUMS = { active_sensors: false };
 const PLANS = ["basic", "professional", "enterprise"];
-const CHARGES = { gathered: "on a coming invoice", pending: "being sent", sent: "being sent", ambiguous: "being looked up", acknowledged: "on the next invoice", rejected: "refused by Stripe", free: "nothing to pay" };
+const CHARGES = { gathered: "on a coming invoice", pending: "being sent", sent: "being sent", ambiguous: "being looked up", acknowledged: "on the invoice that follows", rejected: "refused by Stripe", free: "nothing to pay" };
 const REASONS = { not_included: "not in this plan", unpaid: "waits for payment", quota_exceeded: "the month's quota is used up" };
 
 export function show({ api, signal }) {
