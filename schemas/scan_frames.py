@@ -97,7 +97,7 @@ class RgbFrame(_Frame, frozen=True, kw_only=True):
     cy: float | None = None
     pose: Pose | None = None
     image: bytes | None = None
-    file_id: str | None = None
+    file_id: Annotated[str, msgspec.Meta(max_length=MAX_FILE_ID)] | None = None
 
 
 class MotionFrame(_Frame, frozen=True, kw_only=True):
@@ -160,7 +160,7 @@ _REFUSALS: Final[dict[str, tuple[Reason, str]]] = {
     "depth_encoding": (Reason.UNKNOWN_ENCODING, "raw16, png16 or delta16-zstd"),
     "confidence_encoding": (Reason.UNKNOWN_ENCODING, "raw or zstd"),
     "points_encoding": (Reason.UNKNOWN_ENCODING, "f32, i16mm, f32+zstd or i16mm+zstd"),
-    "file_id": (Reason.INVALID_PART, f"a text of 1 to {MAX_FILE_ID} characters"),
+    "file_id": (Reason.INVALID_PART, f"a printable text of up to {MAX_FILE_ID} characters"),
     "index": (Reason.INVALID_PART, f"a whole number below {MAX_PARTS}"),
     "total": (Reason.INVALID_PART, f"a whole number from 1 to {MAX_PARTS}"),
     "data": (Reason.INVALID_PART, f"1 to {MAX_PART_BYTES} bytes"),
@@ -274,6 +274,7 @@ def _check_points(frame: PointsFrame) -> None:
 
 
 def _check_colour(frame: RgbFrame) -> None:
+    _check_names(frame.file_id)
     if frame.pose is not None:
         _check_pose(frame.pose)
     given = (frame.fx, frame.fy, frame.cx, frame.cy)
@@ -287,7 +288,12 @@ def _check_part(frame: PartFrame) -> None:
     if not _is_hash(frame.sha256):
         detail = "sha256 is not valid; expected 64 hexadecimal digits or 32 bytes, of the whole file"
         raise Rejected(Reason.INVALID_PART, detail)
-    if not frame.file_id.isprintable() or not (frame.name or "-").isprintable():
+    _check_names(frame.file_id, frame.name)
+
+
+def _check_names(*names: str | None) -> None:
+    """They become texts of the database, which takes no NUL: a record with one would hold up all that come after it."""
+    if not all(name is None or name.isprintable() for name in names):
         raise Rejected(Reason.INVALID_PART, "file_id and name must be printable")
 
 

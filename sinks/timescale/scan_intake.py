@@ -131,7 +131,9 @@ WHERE s.scan_no = q.scan_no
 """
 _GROW: Final = """
 UPDATE weir.scan s SET received = s.received + q.received, highest_seq = greatest(s.highest_seq, q.highest_seq),
-    rejected = s.rejected + q.rejected, end_frames = coalesce(q.end_frames, s.end_frames), last_frame_at = %s,
+    rejected = s.rejected + q.rejected, last_frame_at = %s,
+    end_frames = CASE WHEN q.end_frames IS NULL THEN s.end_frames ELSE
+        (SELECT max(f.seq) FROM weir.scan_frame f WHERE f.scan_no = s.scan_no AND f.type = 'end') END,
     types = s.types || (SELECT coalesce(jsonb_object_agg(t.key, t.value::bigint + coalesce((s.types ->> t.key)::bigint, 0)), '{}')
                         FROM jsonb_each_text(q.types) t)
 FROM unnest(%s::bigint[], %s::integer[], %s::integer[], %s::integer[], %s::integer[], %s::jsonb[])

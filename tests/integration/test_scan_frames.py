@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -67,9 +68,10 @@ def test_a_scan_exists_from_its_first_frame_and_is_processed_once_all_have_come(
 
 
 def some_records(scene: ScanScene) -> list[Sent]:
-    """Two interleaved scans with conflicts, refused records and two ends."""
+    """Interleaved scans with conflicts, refused records and two ends."""
     second = scene.tenant.devices[1]
-    records: list[Sent] = [(scene.device, "one", frame(seq, 1000 + seq)) for seq in range(12)]
+    records: list[Sent] = [(second, "three", end(4))]
+    records += [(scene.device, "one", frame(seq, 1000 + seq)) for seq in range(12)]
     records += [(second, "two", frame(seq, 3000 + seq)) for seq in range(6)]
     # Other bytes for seq 4 and 5, twice for 5; a refused and a good record for 7, only refused ones for 12.
     records += [
@@ -79,7 +81,8 @@ def some_records(scene: ScanScene) -> list[Sent]:
     ]
     records += [(scene.device, "one", frame(7, depth_encoding="jpeg"))]
     records += [(scene.device, "one", frame(12, width=width)) for width in (60_000, 60_001)]
-    return [*records, (scene.device, "one", end(13)), (second, "two", end(5)), (second, "two", end(6))]
+    records += [(scene.device, "one", end(13)), (second, "two", end(5)), (second, "two", end(6))]
+    return [*records, (second, "three", end(2))]
 
 
 def test_shuffled_doubled_and_cut_anyhow_the_same_frames_are_stored(database: Database, tmp_path: Path) -> None:
@@ -112,9 +115,12 @@ def test_shuffled_doubled_and_cut_anyhow_the_same_frames_are_stored(database: Da
     assert [(scan_id, seq) for scan_id, seq, *_ in conflicts] == [("one", 4), ("one", 5), ("one", 5), ("two", 5)]
     assert [row[:5] for row in counters] == [
         ("one", "queued", 13, 1, 3),
+        # Of two ends the last one holds, whichever came first.
+        ("three", "receiving", 0, 0, 0),
         # Of the two records with seq 5 the early `end` has the greater hash; an `end` is not counted.
         ("two", "queued", 5, 0, 1),
     ]
+    assert [row[-1] for row in counters] == [13, 4, 6]
 
 
 def test_what_is_refused_has_its_reason_and_disturbs_nothing(database: Database, tmp_path: Path) -> None:
@@ -136,8 +142,11 @@ def test_what_is_refused_has_its_reason_and_disturbs_nothing(database: Database,
             ((device, "mine", record({"type": "smell", "seq": 4})), "unknown_type", True),
             ((device, "mine", frame(5, captured_at=future)), "impossible_time", True),
             ((device, "mine", record({"type": "end", "seq": 6, "frames": 9})), "invalid_end", True),
+            # What the database has no room for would hold up all that come after it.
+            ((device, "mine", record({"type": "rgb", "seq": 7, "file_id": "a\0b"})), "invalid_part", True),
+            ((device, "mine", record({"type": "rgb", "seq": 8, "file_id": token_hex(5000)})), "invalid_part", True),
         ]
-        report = await scene.send(*(one for one, *_ in sent), (device, "mine", frame(7)), (device, "mine", end(8)))
+        report = await scene.send(*(one for one, *_ in sent), (device, "mine", frame(9)), (device, "mine", end(10)))
         assert report.refused == len(sent)
         assert [reason for reason, _ in scene.letters()] == [reason for _, reason, _ in sent]
         tenants = [tenant_id for _, tenant_id in scene.letters()]
@@ -147,13 +156,13 @@ def test_what_is_refused_has_its_reason_and_disturbs_nothing(database: Database,
         assert shown["frames"]["rejected"] == [
             {"seq": seq, "reason": reason} for seq, reason in enumerate([r for _, r, placed in sent if placed], 1)
         ]
-        assert (shown["status"], shown["frames"]["received"], shown["frames"]["accepted"]) == ("queued", 8, 2)
+        assert (shown["status"], shown["frames"]["received"], shown["frames"]["accepted"]) == ("queued", 10, 2)
         assert scene.document("theirs")["frames"]["received"] == 1
-        assert {found.size async for found in scene.objects.list()} == {len(frame(0)), len(frame(7)), len(end(8))}
+        assert {found.size async for found in scene.objects.list()} == {len(frame(0)), len(frame(9)), len(end(10))}
         # A wrong content type is one, a parameter is none.
-        await scene.send((device, "mine", frame(9)), content_type="application/json")
+        await scene.send((device, "mine", frame(11)), content_type="application/json")
         assert scene.letters()[-1][0] == "unsupported_format"
-        report = await scene.send((device, "mine", frame(9)), content_type="application/msgpack; charset=x")
+        report = await scene.send((device, "mine", frame(11)), content_type="application/msgpack; charset=x")
         assert (report.refused, report.inserted) == (0, 0)  # a good one for a refused one: replaced
 
     run_scan_scene(database, tmp_path, act)

@@ -149,6 +149,8 @@ REFUSED: dict[str, tuple[Any, Reason]] = {
     "an empty part": ({**PART, "data": b""}, Reason.INVALID_PART),
     "a part too large": ({**PART, "data": bytes(MAX_PART_BYTES + 1)}, Reason.INVALID_PART),
     "a file id that is not printable": ({**PART, "file_id": "a\0b"}, Reason.INVALID_PART),
+    "an image's file id with a NUL": ({"type": "rgb", "seq": 0, "file_id": "a\0b"}, Reason.INVALID_PART),
+    "an image's file id that fits no index": ({"type": "rgb", "seq": 0, "file_id": "a" * 129}, Reason.INVALID_PART),
     "an end that counts itself": ({**END, "frames": 6}, Reason.INVALID_END),
     "more than a record holds": (bytes(MAX_RECORD_BYTES + 1), Reason.TOO_LARGE),
 }  # fmt: skip
