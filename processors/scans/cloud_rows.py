@@ -176,8 +176,10 @@ def cut_off(found: int, expected: int) -> Rejected:
 
 def _numbers(text: bytes, described: Table, done: int) -> NDArray[np.float64]:
     width = sum(field.count for field in described.fields)
+    # So many rows are allocated at once: a number takes two bytes of text at least, whatever the header claims.
+    most = min(described.rows - done, len(text) // (2 * width) + 1)
     try:
-        numbers = np.loadtxt(BytesIO(text), dtype=np.float64, ndmin=2, comments=None, max_rows=described.rows - done)
+        numbers = np.loadtxt(BytesIO(text), dtype=np.float64, ndmin=2, comments=None, max_rows=most)
     except ValueError as error:
         raise Rejected(Reason.CORRUPT_PAYLOAD, f"a line after point {done} is not {width} numbers") from error
     if numbers.shape[1] != width:

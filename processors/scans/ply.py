@@ -14,6 +14,8 @@ _TYPES: Final = {
     "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
 }  # fmt: skip
 _MAX_LINES: Final = 2_000
+# Of a count, and too many points whatever follows: Python makes no number of thousands of digits.
+_DIGITS: Final = 18
 
 
 class PlyRows:
@@ -44,7 +46,7 @@ class PlyRows:
         if len(first) != 3 or first[1] != "vertex" or not first[2].isdecimal():  # noqa: PLR2004 - element vertex COUNT
             raise Rejected(Reason.WRONG_SHAPE, "the PLY header does not begin with vertices; export them first")
         until = elements[1] if len(elements) > 1 else len(lines)
-        return table([self._field(words) for words in lines[elements[0] + 1 : until]], int(first[2]))
+        return table([self._field(words) for words in lines[elements[0] + 1 : until]], int(first[2][:_DIGITS]))
 
     def _field(self, words: list[str]) -> Field:
         match words:
