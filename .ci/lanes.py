@@ -38,7 +38,7 @@ class Case:
 EMBEDDED = Lane(
     "make test",
     must_run=(
-        *("tests.unit.", "tests.architecture.", "tests.deployment.", "tests.integration."),
+        *("tests.unit.", "tests.rooms.", "tests.architecture.", "tests.deployment.", "tests.integration."),
         # Skipped where there is no Chromium or no Node; here both are.
         *("tests.acceptance.test_dashboard", "tests.acceptance.test_typescript"),
     ),

@@ -19,6 +19,7 @@ PASSES = "def test_{name}() -> None:\n    pass\n"
 OF_A_BROKER = "import pytest\n\npytestmark = pytest.mark.broker\n\n"
 SUITES = {
     "tests/unit/test_some.py": PASSES.format(name="unit"),
+    "tests/rooms/test_some.py": PASSES.format(name="rooms"),
     "tests/architecture/test_some.py": PASSES.format(name="architecture"),
     "tests/deployment/test_some.py": PASSES.format(name="deployment"),
     "tests/acceptance/test_dashboard.py": PASSES.format(name="dashboard"),
@@ -85,9 +86,9 @@ def test_a_green_run_counts_both_lanes_in_its_last_line(project: Path) -> None:
 
     assert status == 0, "\n".join(lines)
     assert lines[-3:] == [
-        "make test: 7 passed, 0 failed, 1 skipped",
+        "make test: 8 passed, 0 failed, 1 skipped",
         "Apache Kafka: 2 passed, 0 failed, 0 skipped",
-        "9 passed, 0 failed, 1 skipped",
+        "10 passed, 0 failed, 1 skipped",
     ]
 
 
@@ -107,7 +108,7 @@ def test_a_test_that_fails_on_kafka_only_fails_the_run(project: Path) -> None:
     status, lines = run(project)
 
     assert status == 1
-    assert "make test: 8 passed, 0 failed, 1 skipped" in lines
+    assert "make test: 9 passed, 0 failed, 1 skipped" in lines
     assert "Apache Kafka: failure in tests.integration.test_broken::test_broker" in lines
 
 

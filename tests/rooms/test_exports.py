@@ -23,7 +23,7 @@ from processors.scans.mesh import MAX_TRIANGLES, Mesh, build_mesh, shell
 from processors.scans.pipeline import ScanMap, measure_scan
 from processors.scans.result import DIMENSIONS, ScanResult
 from schemas.scan_frames import DepthFrame, RgbFrame
-from tests.unit.processors.scans.recordings import mapped, reader, recording
+from tests.rooms.recordings import mapped, reader, recording
 
 # Two thirds: so many that their surface has more triangles than a model may have.
 FRAMES = [frame for frame in recording(Shape.BOX) if frame.seq % 3]

@@ -15,7 +15,7 @@ from processors.scans.result import DIMENSIONS, FoundObject, FoundOpening, Mista
 from processors.scans.room_plan import length_sigma, room_plan_result
 from processors.scans.room_plan_check import checked
 from schemas.room_plan import CapturedRoom, Element
-from tests.unit.processors.scans.recordings import SEED, measured, recording
+from tests.rooms.recordings import SEED, measured, recording
 from tests.unit.processors.scans.room_plans import captured, element, placed, room_plan
 
 NO_CLOUD = np.empty((0, 3), dtype=np.float32)

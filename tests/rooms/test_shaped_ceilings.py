@@ -22,7 +22,7 @@ from processors.scans.plan_report import report_pdf
 from processors.scans.poses import rotation
 from processors.scans.result import ScanResult, Verdict
 from schemas.scan_frames import DepthFrame
-from tests.unit.processors.scans.recordings import SEED, measured, record, turned_world
+from tests.rooms.recordings import SEED, measured, record, turned_world
 
 SHAPED = [CeilingKind.PITCHED, CeilingKind.GABLE, CeilingKind.STEPPED]
 

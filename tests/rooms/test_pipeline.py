@@ -13,7 +13,7 @@ from ops.simulator.rooms.shapes import Shape, make_room
 from processors.scans.pipeline import ScanMap, measure_scan
 from processors.scans.result import ScanResult, Verdict
 from schemas.scan_frames import EndFrame, PointsFrame
-from tests.unit.processors.scans.recordings import SEED, mapped, measured, reader, recording
+from tests.rooms.recordings import SEED, mapped, measured, reader, recording
 
 FRAMES = recording(Shape.BOX)
 

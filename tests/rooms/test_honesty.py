@@ -16,7 +16,7 @@ from processors.scans.pipeline import ScanMap, measure_scan
 from processors.scans.poses import rotation
 from processors.scans.result import DIMENSIONS, Mistake, ScanResult, Verdict
 from schemas.scan_frames import DepthFrame, PointsFrame, ScanFrame
-from tests.unit.processors.scans.recordings import SEED, mapped, posed, reader, record, recording, turned_world
+from tests.rooms.recordings import SEED, mapped, posed, reader, record, recording, turned_world
 
 FRAMES = recording(Shape.BOX)
 LENGTHS = ("length", "width", "height")

@@ -16,7 +16,7 @@ from processors.scans.poses import rotation
 from processors.scans.result import ScanResult, Verdict
 from schemas.scan_frames import PointsFrame, ScanFrame
 
-RECORDING = Path(__file__).parents[5] / "shared" / "data" / "room_scan1.pcd"
+RECORDING = Path(__file__).parents[3] / "shared" / "data" / "room_scan1.pcd"
 pytestmark = pytest.mark.skipif(not RECORDING.exists(), reason="no recordings beside the repository")
 LENGTHS = ("length", "width", "height")
 
