@@ -225,6 +225,8 @@ class _Finder:
             is_free = near & self._free
             normal, rho = self._total_least_squares(is_free if is_free.any() else near, direction)
             before, near = near, np.abs(self._plan @ normal - rho) < _FIT_M
+            if not near.any():  # strays far apart, between which a wall's direction leads past all of them
+                return None
             if np.array_equal(before, near):  # and so would be all that follows
                 break
         if len(_columns(self._plan[near & self._free], normal)) * COLUMN_M < self._least(normal):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from processors.scans.pipeline import ScanMap, measure_scan
 from processors.scans.result import ScanResult, Verdict
 from processors.scans.voxels import VoxelMap, without_haze
+from processors.scans.walls import find_lines
 from schemas.scan_frames import ScanFrame
 
 LENGTH, WIDTH, HEIGHT = 5.2, 3.7, 2.5
@@ -59,6 +60,17 @@ def test_many_points_make_walls_no_thicker() -> None:
         assert result.room_dimensions.length == pytest.approx(LENGTH, abs=0.01)
         assert result.room_dimensions.width == pytest.approx(WIDTH, abs=0.01)
         assert result.room_dimensions.height == pytest.approx(HEIGHT, abs=0.01)
+
+
+def test_strays_far_apart_on_a_line_that_is_nearly_parallel_to_a_wall_are_no_wall() -> None:
+    wall = np.stack([np.arange(0, 5, 0.05), np.zeros(100)], axis=1)
+    # Made parallel, the line through them passes half a metre beside the nearest ones.
+    away = np.arange(-90.0, 91.0, 20.0)
+    strays = np.stack([away, 50 + away * np.tan(np.radians(3.5))], axis=1)
+    plan = np.concatenate([wall, strays])
+    points, normals = np.column_stack([plan, np.full(110, 2.0)]), np.tile([0.0, 1.0, 0.0], (110, 1))
+    lines = find_lines(points, normals, np.ones(110), is_sparse=True)
+    assert [round(abs(line.rho), 3) for line in lines] == [0.0]
 
 
 def test_haze_is_what_has_little_beside_much() -> None:
