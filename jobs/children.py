@@ -119,7 +119,8 @@ class Children:
             await _kill(self._idle.pop())
 
     async def _take(self, limits: Limits) -> _Child:
-        for child in [child for child in self._idle if child.limits == limits]:
+        # Looked for anew each time: while a dead one is reaped, others take of those that wait.
+        while (child := next((child for child in self._idle if child.limits == limits), None)) is not None:
             self._idle.remove(child)
             if child.process.returncode is None and _is_there(child.process.pid):
                 return child

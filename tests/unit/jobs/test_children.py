@@ -156,6 +156,25 @@ def test_a_child_that_died_while_it_waited_is_replaced() -> None:
     assert first != second
 
 
+def test_a_dead_child_is_replaced_while_another_computation_takes_the_next_one() -> None:
+    limits = Limits(seconds=120, memory_mib=512, reuse=9)
+
+    async def scene(children: Children) -> tuple[list[int], list[int]]:
+        async def two() -> list[int]:
+            both = (children.run(work("double"), {"number": 1}, limits) for _ in range(2))
+            return [one["pid"] for one in await asyncio.gather(*both)]
+
+        before = await two()
+        first = children._idle[0].process.pid
+        os.kill(first, signal.SIGKILL)
+        assert await asyncio.to_thread(wait_until, lambda: not is_alive(first), 60.0)
+        return [first, *before], await two()
+
+    (first, *before), after = with_children(scene)
+
+    assert set(before) & set(after) == set(before) - {first}
+
+
 def test_children_get_no_secrets_and_give_way_to_others() -> None:
     limits = Limits(seconds=120, memory_mib=512, niceness=5)
 
