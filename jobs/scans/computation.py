@@ -89,6 +89,7 @@ class _State(msgspec.Struct, array_like=True):
 
     records: dict[int, bytes]
     files: dict[str, int]
+    keys: dict[str, str]
     scan_map: bytes
 
 
@@ -185,15 +186,17 @@ class Work:
 
     def state(self) -> bytes:
         """For the next preview."""
-        return msgspec.msgpack.encode(_State(self._known, self.file_points, self.scan_map.to_bytes()))
+        keys = {file.file_id: file.key for file in self._files if file.file_id in self.file_points}
+        return msgspec.msgpack.encode(_State(self._known, self.file_points, keys, self.scan_map.to_bytes()))
 
     def _resume(self, state: bytes) -> None:
-        """Go on from what a preview kept, unless one of its records has meanwhile been replaced by other bytes."""
+        """Go on from what a preview kept, unless a record or file of it has meanwhile been replaced by other bytes."""
         if not state:
             return
         kept = msgspec.msgpack.decode(state, type=_State)
-        now = {record.seq: record.sha256 for record in self._records}
-        if all(now.get(seq) == sha256 for seq, sha256 in kept.records.items()):
+        records = {record.seq: record.sha256 for record in self._records}
+        keys = {file.file_id: file.key for file in self._files}
+        if kept.records.items() <= records.items() and kept.keys.items() <= keys.items():
             self.scan_map = ScanMap.from_bytes(kept.scan_map)
             self._known, self.file_points = kept.records, kept.files
 

@@ -83,6 +83,14 @@ def test_a_record_that_was_replaced_leaves_nothing_of_its_first_bytes(tmp_path: 
     assert preview(request(tmp_path, [first, replaced], state=kept)) == preview(request(tmp_path, [first, replaced]))
 
 
+def test_a_file_that_was_replaced_leaves_nothing_of_its_first_bytes(tmp_path: Path) -> None:
+    first, second = put(tmp_path, "files/first", ply(600)), put(tmp_path, "files/second", ply(300))
+    kept = preview(request(tmp_path, [], files=[("cloud", "ply", first, 9)]))["state"]
+    again = request(tmp_path, [], files=[("cloud", "ply", second, 9)])
+
+    assert preview(again | {"state": kept}) == preview(again)
+
+
 def test_a_cloud_file_is_measured_and_a_torn_one_leaves_nothing_behind(tmp_path: Path) -> None:
     whole, torn = put(tmp_path, "files/whole", ply(60_000)), put(tmp_path, "files/torn", ply(60_000, kept=50_000))
     files = [("whole", "ply", whole, 9), ("torn", "ply", torn, 9), ("notes", "other", "files/none", 9)]
