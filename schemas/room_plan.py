@@ -21,6 +21,7 @@ MAX_BYTES: Final = 33_554_432
 """A room takes some 100 kB; the opaque `coreModel` of iOS 17 up to some MB more."""
 MAX_ELEMENTS: Final = 2_000
 MAX_CORNERS: Final = 1_000
+MAX_NAME: Final = 200
 MAX_SIDE_M: Final = 200.0
 MAX_POSITION_M: Final = 10_000.0
 VERSIONS: Final = (1, 2)
@@ -30,7 +31,7 @@ _RIGID_TOLERANCE: Final = 0.01
 Triple: TypeAlias = tuple[float, float, float]
 Enum: TypeAlias = str | dict[str, Any] | None
 """A case of a Swift enum: its name, or an object with the name as its only key, or (of a wrapper) as its only value."""
-_Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=200)]
+_Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 
 
 class Element(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -141,9 +142,18 @@ def _check(place: str, one: Element) -> None:
         raise Rejected(Reason.INVALID_VALUE, f"{place}.dimensions: expected metres from 0 to {MAX_SIDE_M:g}")
     if not all(abs(value) <= MAX_SIDE_M for corner in one.polygon_corners for value in corner):
         raise Rejected(Reason.INVALID_VALUE, f"{place}.polygonCorners: expected metres, {MAX_SIDE_M:g} at most")
+    if not _is_name(one.label):
+        raise Rejected(
+            Reason.INVALID_VALUE, f"{place}.category: expected a printable name of up to {MAX_NAME} characters"
+        )
     if not _is_rigid(one.transform):
         detail = f"{place}.transform: expected the columns of a rotation and a position within {MAX_POSITION_M:g} m"
         raise Rejected(Reason.INVALID_VALUE, detail)
+
+
+def _is_name(label: str | None) -> bool:
+    """Whether the result can show it: a database's document takes no NUL."""
+    return label is None or (len(label) <= MAX_NAME and label.isprintable())
 
 
 def _is_rigid(columns: tuple[float, ...]) -> bool:

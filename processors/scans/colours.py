@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -150,7 +152,8 @@ def picture(frame: RgbFrame, image: bytes | None = None) -> Picture | None:
             said = (frame.width or opened.width, frame.height or opened.height)
             opened.thumbnail((_MAX_SIDE_PX, _MAX_SIDE_PX))
             pixels = np.asarray(opened.convert("RGB"))
-    except (OSError, ValueError, SyntaxError):  # what Pillow raises for damaged files
+    except (OSError, ValueError, SyntaxError, zlib.error, struct.error, Image.DecompressionBombError):
+        # What Pillow raises for damaged files, and for those that claim far too many pixels.
         return None
     across, down = pixels.shape[1] / said[0], pixels.shape[0] / said[1]
     # Centres of pixels are at integers, so the image begins half a pixel before the first one.

@@ -26,7 +26,7 @@ class Recognized:
     confidence: float
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.label) <= MAX_LABEL or not 0 <= self.confidence <= 1:
+        if not 0 < len(self.label) <= MAX_LABEL or not 0 <= self.confidence <= 1 or not self.label.isprintable():
             msg = f"a label of {len(self.label)} characters with confidence {self.confidence}; expected 1 to {MAX_LABEL}, 0 to 1"
             raise ValueError(msg)
 

@@ -72,6 +72,8 @@ WRONG: dict[str, tuple[bytes, Reason, str]] = {
     "another continent": (
         json.dumps({"walls": [wall(transform=[*IDENTITY[:12], 1e6, 0, 0, 1])]}).encode(), Reason.INVALID_VALUE, "10000 m",
     ),
+    "a name with a NUL": (json.dumps({"walls": [wall(category={"a\0b": {}})]}).encode(), Reason.INVALID_VALUE, "category"),
+    "a name of a thousand": (json.dumps({"walls": [wall(category="a" * 1000)]}).encode(), Reason.INVALID_VALUE, "category"),
     "too large": (b" " * (MAX_BYTES + 1), Reason.TOO_LARGE, "at most"),
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import msgspec
 import numpy as np
@@ -108,4 +109,8 @@ def test_what_cannot_be_used_is_none() -> None:
     for missing in ("pose", "fx", "cy", "image"):
         assert picture(msgspec.structs.replace(good, **{missing: None})) is None, missing
     assert picture(msgspec.structs.replace(good, image=jpeg((64, 48))[:200])) is None
+    whole = jpeg((64, 48))
+    at = whole.index(b"\xff\xc0") + 5  # height and width
+    bomb = whole[:at] + struct.pack(">HH", 60_000, 60_000) + whole[at + 4 :]
+    assert picture(msgspec.structs.replace(good, image=bomb)) is None
     assert picture(msgspec.structs.replace(good, image=None), jpeg((64, 48))) is not None

@@ -56,7 +56,9 @@ def test_a_recognizer_that_fails_leaves_a_warning_and_the_boxes(answer: object) 
     assert result.warnings == (Mistake.RECOGNIZER_FAILED,)
 
 
-@pytest.mark.parametrize(("label", "confidence"), [("", 0.5), ("x" * 65, 0.5), ("sofa", 1.1), ("sofa", float("nan"))])
+@pytest.mark.parametrize(
+    ("label", "confidence"), [("", 0.5), ("x" * 65, 0.5), ("sofa", 1.1), ("sofa", float("nan")), ("a\0", 0.5)]
+)
 def test_a_label_is_a_word_and_a_confidence_a_share(label: str, confidence: float) -> None:
     with pytest.raises(ValueError, match="expected 1 to 64, 0 to 1"):
         Recognized(label, confidence)
