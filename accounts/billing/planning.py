@@ -60,7 +60,9 @@ due AS MATERIALIZED (
     LEFT JOIN weir.usage_push p USING (tenant_id, meter, bucket_start)
     WHERE a.subscription_id IS NOT NULL AND (p.quantity IS DISTINCT FROM u.quantity OR p.state = 'pending')
       AND (u.bucket_start >= date_trunc('hour', a.subscribed_at, 'UTC') OR u.changed_at >= a.activated_at)
-      AND u.bucket_start < coalesce(a.ended_at, 'infinity')),
+      AND u.bucket_start < coalesce(a.ended_at, 'infinity') AND NOT EXISTS (
+        SELECT FROM weir.billing_lapse l WHERE l.tenant_id = u.tenant_id
+        AND u.bucket_start >= l.starts_at AND u.bucket_start < l.ends_at)),
 ready AS (
     SELECT *, is_old OR reason IS NOT NULL AS is_closed FROM due
     WHERE NOT is_unsettled AND bucket_start + interval '1 hour' <= %(now)s),

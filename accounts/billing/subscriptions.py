@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, cast
 
 from accounts.billing.plans import PLANS
 from accounts.billing.port import BillingProvider, Invoice, NotThere, Subscription
@@ -17,10 +18,13 @@ _TAKE: Final = """
 UPDATE weir.billing_account SET subscription_id = %(subscription)s, status = %(status)s,
     status_since = CASE WHEN status IS DISTINCT FROM %(status)s THEN now() ELSE status_since END,
     subscribed_at = %(started)s, activated_at = coalesce(activated_at, now()), ended_at = %(ended)s, period_start = %(start)s,
-    period_end = %(end)s, cancel_at_period_end = %(cancel)s, updated_at = now()
-WHERE customer_id = %(customer)s AND (subscription_id IS NULL OR subscription_id = %(subscription)s OR status = ANY (%(over)s))
+    period_end = %(end)s, cancel_at_period_end = %(cancel)s, updated_at = clock_timestamp()
+WHERE customer_id = %(customer)s AND (subscription_id IS NULL OR subscription_id = %(subscription)s
+    OR status = ANY (%(over)s) AND (%(status)s <> ALL (%(over)s) OR subscribed_at <= %(started)s))
 RETURNING tenant_id
 """
+# Whoever wrote since may have asked later; whoever is writing is waited for.
+_WRITTEN_SINCE: Final = "SELECT updated_at > %s FROM weir.billing_account WHERE customer_id = %s FOR NO KEY UPDATE"
 _PERIOD: Final = """
 INSERT INTO weir.billing_period AS p (tenant_id, starts_at, ends_at, invoice_id, is_final)
 SELECT tenant_id, %s, %s, %s, %s FROM weir.billing_account WHERE customer_id = %s
@@ -128,7 +132,8 @@ class Inbox:
             # Counted first: it is not tried for ever, whatever it does to this process.
             attempts = await self._count(event_id, 1)
             try:
-                await self._act(event_id, kind, body)
+                if not await self._act(event_id, kind, body):
+                    await self._count(event_id, -1)
             except Transient:
                 await self._count(event_id, -1)  # no fault of the event's: it waits as long as that takes
                 raise
@@ -152,11 +157,13 @@ class Inbox:
         async with self.pool.connection() as connection:
             await _raise_alarm(connection, kind, f"{detail} see billing_events, and what Stripe's dashboard says of it")
 
-    async def _act(self, event_id: str, kind: str, body: dict[str, Any]) -> None:
+    async def _act(self, event_id: str, kind: str, body: dict[str, Any]) -> bool:
+        """False: another worker wrote while this one asked, so the answer may be the older one; the event waits."""
         thing, found, invoice, outcome = body.get("data", {}).get("object", {}), None, None, "ignored"
         subscription_id = thing.get("id") if kind.startswith("customer.subscription.") else thing.get("subscription")
         # Of an invoice that is to come there is none yet, and no id of it.
         invoice_id = thing.get("id") if kind.startswith("invoice.") else None
+        asked = await self._now()
         try:
             found = await self.provider.subscription(subscription_id) if isinstance(subscription_id, str) else None
             invoice = await self.provider.invoice(invoice_id) if isinstance(invoice_id, str) else None
@@ -165,6 +172,9 @@ class Inbox:
             outcome = "unknown"
         async with self.pool.connection() as connection, connection.transaction():
             if found is not None:
+                cursor = await connection.execute(_WRITTEN_SINCE, (asked, found.customer_id))
+                if await cursor.fetchone() == (True,):
+                    return False
                 await take_subscription(connection, found)
             if invoice is not None:
                 await take_invoice(connection, invoice)
@@ -175,6 +185,13 @@ class Inbox:
                 )
                 await _raise_alarm(connection, kind, detail)
             await connection.execute(_DONE, (outcome, event_id))
+        return True
+
+    async def _now(self) -> datetime:
+        async with self.pool.connection() as connection:
+            row = await (await connection.execute("SELECT clock_timestamp()")).fetchone()
+        assert row is not None  # noqa: S101 - it has no WHERE
+        return cast("datetime", row[0])
 
 
 async def _raise_alarm(connection: Connection, subject: str, detail: str) -> None:

@@ -43,14 +43,19 @@ class Calendar:
         """Subscribe on the hosted page, now."""
         scene = self.scene
         tenant_id = (await create_tenant(scene.database)).tenant_id
-        billing, fake = scene.stripe.billing, scene.stripe.fake
-        customer = scene.customers[tenant_id] = await billing.create_customer(tenant_id, "tenant")
+        customer = scene.customers[tenant_id] = await scene.stripe.billing.create_customer(tenant_id, "tenant")
         account = "INSERT INTO weir.billing_account (tenant_id, customer_id) VALUES (%s, %s)"
         scene.database.query(account, tenant_id, customer)
-        await billing.checkout_url(customer, tenant_id, plan, "http://a.example", "http://a.example")
-        complete_checkout(fake.store, next(iter(fake.store.all("checkout.session")))["id"])
-        await self.look()
+        await self.check_out_again(tenant_id, plan)
         return tenant_id
+
+    async def check_out_again(self, tenant_id: str, plan: str = "basic") -> None:
+        billing, fake = self.scene.stripe.billing, self.scene.stripe.fake
+        there = "http://a.example"
+        await billing.checkout_url(self.scene.customers[tenant_id], tenant_id, plan, there, there)
+        [session] = [one["id"] for one in fake.store.all("checkout.session") if one["status"] == "open"]
+        complete_checkout(fake.store, session)
+        await self.look()
 
     async def look(self) -> None:
         """Act on webhooks: ask how everything stands."""
@@ -231,3 +236,56 @@ def test_a_period_that_is_silent_from_its_first_day_on_bills_the_sensors_that_we
 
 def test_the_scene_lies_ahead_of_the_real_clock() -> None:
     assert first(1).timestamp() * 1000 > now_ms()
+
+
+def test_what_was_used_between_two_subscriptions_is_billed_to_neither(database: Database) -> None:
+    async def act(scene: Scene) -> None:
+        calendar = Calendar(scene)
+        calendar.go_to(first(3) + timedelta(minutes=1))
+        tenant_id = await calendar.check_out()
+        [subscription] = scene.stripe.fake.store.all("subscription")
+        scene.stripe.fake.update_subscription({"cancel_at_period_end": True}, subscription["id"])
+        await calendar.use(tenant_id, [first(4) - HOUR])
+        await calendar.end_period(first(4))
+        free = [first(4), first(4) + 3 * DAY, first(6) - HOUR]  # more than 34 days before somebody pays again, and less
+        await calendar.use(tenant_id, free, 10)
+        calendar.go_to(first(6) + timedelta(minutes=37))
+        await calendar.push()
+        await calendar.check_out_again(tenant_id)
+        # Two that come late: of March, and of the time between.
+        await calendar.use(tenant_id, [first(6), first(4) - 2 * HOUR, first(4) + 4 * DAY], 100)
+        calendar.go_to(first(6) + 2 * HOUR)
+        await calendar.push()
+
+        assert [value for _, value, _ in scene.stripe.events()] == [1, 100]
+        adjusted = "SELECT bucket_start, quantity, reason FROM usage_adjustments"
+        assert database.query(adjusted) == [(first(4) - 2 * HOUR, 200, "the invoice of the period is final")]
+        assert database.query("SELECT starts_at, ends_at FROM billing_lapses") == [(first(4), first(6))]
+        # Nor compared with what Stripe was told.
+        unbilled = database.query("SELECT bucket_start FROM usage_drift WHERE pushed IS NULL ORDER BY 1")
+        assert [hour for (hour,) in unbilled] == [first(4), first(4) + 3 * DAY, first(4) + 4 * DAY, first(6) - HOUR]
+
+    run(database, act)
+
+
+def test_news_of_an_older_subscription_change_nothing_once_a_later_one_has_ended_too(database: Database) -> None:
+    async def act(scene: Scene) -> None:
+        calendar = Calendar(scene)
+        calendar.go_to(first(3) + HOUR)
+        tenant_id = await calendar.check_out()
+        [older] = scene.stripe.fake.store.all("subscription")
+        scene.stripe.fake.cancel_subscription({}, older["id"])
+        await calendar.look()
+        calendar.go_to(first(5) + HOUR)
+        await calendar.check_out_again(tenant_id, "professional")
+        account = "SELECT subscription_id, status FROM billing_accounts"
+        [(later, status)] = database.query(account)
+        assert (later != older["id"], status) == (True, "active")
+        scene.stripe.fake.cancel_subscription({}, later)
+        for one in (later, older["id"]):
+            async with scene.pool.connection() as connection:
+                await take_subscription(connection, await scene.stripe.billing.subscription(one))
+
+        assert database.query(account) == [(later, "canceled")]
+
+    run(database, act)
