@@ -15,6 +15,7 @@ from accounts.billing.charges import Charger
 from accounts.billing.planning import SURELY_ACCEPTED, forget_marks
 from accounts.billing.pushes import Pusher
 from accounts.billing.reconciling import Reconciler
+from accounts.billing.refusals import Refusals
 from accounts.billing.subscriptions import MOST_ATTEMPTS, Inbox
 from core.settings import Settings, load_settings
 from core.tasks import TaskName
@@ -35,9 +36,12 @@ async def push_usage(resources: Resources) -> None:
         if provider is None:
             await forget_marks(resources.pool)
         else:
-            is_absolute = settings.stripe_usage_mode == "absolute"
-            await Pusher(resources.pool, provider, is_absolute=is_absolute).run(resources.now_ms())
-            await Charger(resources.pool, provider).run(resources.now_ms())
+            is_absolute, refusals = settings.stripe_usage_mode == "absolute", Refusals()
+            with refusals.kept():
+                await Pusher(resources.pool, provider, is_absolute=is_absolute).run(resources.now_ms())
+            with refusals.kept():
+                await Charger(resources.pool, provider).run(resources.now_ms())
+            refusals.raise_first()
 
 
 async def take_billing_events(resources: Resources) -> None:
@@ -59,10 +63,14 @@ async def reconcile_recent_usage(resources: Resources) -> None:
 
 async def reconcile_usage(resources: Resources) -> None:
     """Compare every day that a push can still change, and what was charged."""
-    await _reconcile(resources, SURELY_ACCEPTED)
+    refusals = Refusals()
+    with refusals.kept():
+        await _reconcile(resources, SURELY_ACCEPTED)
     async with _provider(load_settings()) as provider:
         if provider is not None:
-            await Charger(resources.pool, provider).compare(resources.now_ms())
+            with refusals.kept():
+                await Charger(resources.pool, provider).compare(resources.now_ms())
+    refusals.raise_first()
 
 
 async def prove_usage(resources: Resources) -> None:

@@ -8,12 +8,16 @@ What is in doubt is never sent again before the provider was asked whether it ha
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from accounts.billing.port import BillingProvider, Charge, Charged, Item, Outcome
 from accounts.billing.pushes import SURELY_UNIQUE
+from accounts.billing.refusals import Refusals
 from core.postgres import Pool
 from schemas.usage import Meter
 
@@ -28,7 +32,8 @@ _BASE_S, _CAP_S = 2.0, 600.0
 
 # Whoever gathers holds the planners' row.
 _ALONE: Final = "SELECT FROM weir.push_plan FOR UPDATE"
-# Of active sensors a month bills its last hour: what late hours made of it, less what was billed and charged of it before.
+# Of active sensors a month bills its last hour: what late hours made of it, less what was billed and charged of it before,
+# which is known once nothing of the month is on its way.
 _GATHER: Final = """
 WITH due AS (
     SELECT tenant_id, meter, date_trunc('month', bucket_start, 'UTC') AS month, min(bucket_start) AS first,
@@ -36,11 +41,18 @@ WITH due AS (
     FROM weir.usage_adjustment WHERE charge_id IS NULL GROUP BY 1, 2, 3 HAVING min(created_at) <= %(gathered)s),
 bounded AS (
     SELECT d.*, least((d.month AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC', a.ended_at) AS month_end
-    FROM due d JOIN weir.billing_account a USING (tenant_id)),
+    FROM due d JOIN weir.billing_account a USING (tenant_id)
+    WHERE d.meter <> 'active_sensors' OR NOT EXISTS (
+        SELECT FROM weir.usage_push p WHERE (p.tenant_id, p.meter) = (d.tenant_id, d.meter) AND p.bucket_start >= d.month
+        AND p.bucket_start < (d.month AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC'
+        AND p.state IN ('pending', 'sent', 'ambiguous'))),
 worth AS (
     SELECT d.*, CASE WHEN d.meter <> 'active_sensors' THEN d.gained ELSE
         coalesce((SELECT u.quantity FROM weir.usage u WHERE (u.tenant_id, u.meter) = (d.tenant_id, d.meter)
-                  AND u.bucket_start >= d.month AND u.bucket_start < d.month_end ORDER BY u.bucket_start DESC LIMIT 1), 0)
+                  AND u.bucket_start >= d.month AND u.bucket_start < d.month_end AND NOT EXISTS (
+                      SELECT FROM weir.billing_lapse l WHERE l.tenant_id = u.tenant_id
+                      AND u.bucket_start >= l.starts_at AND u.bucket_start < l.ends_at)
+                  ORDER BY u.bucket_start DESC LIMIT 1), 0)
         - coalesce((SELECT p.acked_quantity FROM weir.usage_push p WHERE (p.tenant_id, p.meter) = (d.tenant_id, d.meter)
                     AND p.bucket_start >= d.month AND p.bucket_start < d.month_end AND p.acked_quantity IS NOT NULL
                     ORDER BY p.bucket_start DESC LIMIT 1), 0)
@@ -147,6 +159,7 @@ class Charger:
 
         Raises:
             Transient: the provider does not say what it has; what is left waits.
+            Misconfigured: what it refused first; all others had their turn.
         """
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
         async with self._pool.connection() as connection:
@@ -155,30 +168,33 @@ class Charger:
                 await connection.execute(_GATHER, {"now": now, "gathered": now - self._gathered_for})
             rows = await (await connection.execute(_OPEN, {"now": now, "limit": _BATCH})).fetchall()
         charges = [OpenCharge(row[0], row[1], row[2], Meter(row[3]), *row[4:]) for row in rows]
-        settled = sum([await self._one(charge, now) for charge in charges])
-        await self._invoice_left_overs(now)
+        settled, refusals = 0, Refusals()
+        for charge in charges:
+            with refusals.kept():
+                settled += await self._one(charge, now)
+        await self._invoice_left_overs(now, refusals)
+        refusals.raise_first()
         return settled
 
     async def compare(self, now_ms: int) -> int:
-        """Read lines back: what is missing, doubled or other than was told is an alarm; returns how many there are."""
+        """Read lines back: what is missing, doubled or other than was told is an alarm; returns how many there are.
+
+        Raises:
+            Transient, Misconfigured: as `run` does.
+        """
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
         span = {"since": now - _COMPARED_FOR, "settled": now - _SLOW_CLOCK}
         async with self._pool.connection() as connection:
             rows = await (await connection.execute(_TOLD, span)).fetchall()
-        found: dict[str, list[Item]] = {}
-        wrong = []
-        for customer_id, tenant_id, charge_id, item_id, quantity in rows:
-            if customer_id not in found:
-                found[customer_id] = list(await self._provider.charged(customer_id, now - 2 * _COMPARED_FOR))
-            name = _name(tenant_id, charge_id)
-            own = [(item.item_id, item.quantity) for item in found[customer_id] if item.charge == name]
-            if own != [(item_id, quantity)]:
-                wrong.append(
-                    (f"charge {name}", f"Stripe has {own}, it was told {quantity} as {item_id}; correct it there")
-                )
+        refusals, wrong = Refusals(), []
+        for customer_id, told in groupby(rows, key=itemgetter(0)):
+            with refusals.kept():
+                found = await self._provider.charged(customer_id, now - 2 * _COMPARED_FOR)
+                wrong += [values for one in told if (values := _wrong(found, *one[1:])) is not None]
         async with self._pool.connection() as connection:
             for values in wrong:
                 await connection.execute(_ALARM, values)
+        refusals.raise_first()
         return len(wrong)
 
     async def _one(self, charge: OpenCharge, now: datetime) -> bool:
@@ -221,14 +237,26 @@ class Charger:
             await connection.execute(_SETTLED, values)
         return report.outcome in (Outcome.ACCEPTED, Outcome.REJECTED)
 
-    async def _invoice_left_overs(self, now: datetime) -> None:
+    async def _invoice_left_overs(self, now: datetime, refusals: Refusals) -> None:
         """Whose subscription is over gets no next invoice: one of its own."""
         async with self._pool.connection() as connection:
             rows = await (await connection.execute(_LEFT_OVER, {"now": now})).fetchall()
         for tenant_id, customer_id, last in rows:
-            await self._provider.invoice_pending(customer_id, f"{_name(tenant_id, last)}:invoice")
-            async with self._pool.connection() as connection:
-                await connection.execute(_INVOICED, {"tenant": tenant_id, "last": last, "now": now})
+            with refusals.kept():
+                await self._provider.invoice_pending(customer_id, f"{_name(tenant_id, last)}:invoice")
+                async with self._pool.connection() as connection:
+                    await connection.execute(_INVOICED, {"tenant": tenant_id, "last": last, "now": now})
+
+
+def _wrong(
+    found: Sequence[Item], tenant_id: str, charge_id: int, item_id: str, quantity: int
+) -> tuple[str, str] | None:
+    """Subject and detail of the alarm, if the customer's lines are not what was told."""
+    name = _name(tenant_id, charge_id)
+    own = [(item.item_id, item.quantity) for item in found if item.charge == name]
+    if own == [(item_id, quantity)]:
+        return None
+    return f"charge {name}", f"Stripe has {own}, it was told {quantity} as {item_id}; correct it there"
 
 
 def _name(tenant_id: str, charge_id: int) -> str:

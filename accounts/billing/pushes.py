@@ -18,7 +18,9 @@ from typing import Final
 
 from accounts.billing.planning import SURELY_OPEN, plan_pushes
 from accounts.billing.port import BillingProvider, Outcome, Push, Report
+from accounts.billing.refusals import Refusals
 from core.postgres import Pool
+from schemas.errors import Misconfigured, Transient
 from schemas.usage import Meter
 
 # Identifiers are unique for 24 h: with room for a slow clock.
@@ -113,20 +115,28 @@ class Pusher:
         self._haste = haste
 
     async def run(self, now_ms: int) -> Run:
-        """Plan what is due and send what is open; tenants beside each other, each one's pushes in their order."""
+        """Plan what is due and send what is open; tenants beside each other, each one's pushes in their order.
+
+        Raises:
+            Transient, Misconfigured: the provider does not say what it has of a push in doubt; all other tenants had their turn.
+        """
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
         await plan_pushes(self._pool, now)
         async with self._pool.connection() as connection:
             cursor = await connection.execute(_OPEN, {"now": now, "limit": _BATCH})
             rows = [OpenPush(row[0], row[1], Meter(row[2]), *row[3:]) for row in await cursor.fetchall()]
         slots = asyncio.Semaphore(_TENANTS_AT_ONCE)
+        refusals = Refusals(Misconfigured, Transient)
 
         async def in_turn(pushes: Sequence[OpenPush]) -> int:
             async with slots:
-                return sum([await self._one(push, now) for push in pushes])
+                with refusals.kept():
+                    return sum([await self._one(push, now) for push in pushes])
+            return 0
 
         tenants = [list(group) for _, group in groupby(rows, key=lambda push: push.tenant_id)]
         settled = sum(await asyncio.gather(*map(in_turn, tenants)))
+        refusals.raise_first()
         return Run(len(rows), len(rows) - settled)
 
     async def _one(self, push: OpenPush, now: datetime) -> bool:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 from accounts.billing.port import BillingProvider
+from accounts.billing.refusals import Refusals
 from core.postgres import Connection, Pool
 from schemas.usage import Meter
 
@@ -82,20 +85,25 @@ class Reconciler:
         self._provider = provider
 
     async def run(self, start: datetime, end: datetime, now_ms: int) -> Reconciled:
-        """Compare the whole UTC days of `[start, end)`: one read per tenant and meter, one more per day that differs."""
+        """Compare the whole UTC days of `[start, end)`: one read per tenant and meter, one more per day that differs.
+
+        Raises:
+            Transient: the provider does not answer; what is left waits.
+            Misconfigured: what it refused first; all others were compared.
+        """
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
         span = {"start": start, "end": end, "settled": now - SETTLED_FOR}
         async with self._pool.connection() as connection:
             rows = await (await connection.execute(_DAYS, span)).fetchall()
         report = Reconciled(days=len(rows))
-        counted: dict[tuple[str, str], dict[int, int]] = {}
-        for tenant_id, customer_id, meter, day, told, is_unread in rows:
-            if (tenant_id, meter) not in counted:
-                bounds = (int(start.timestamp()), int(end.timestamp()))
-                found = await self._provider.totals(customer_id, Meter(meter), *bounds, "day")
-                counted[tenant_id, meter] = dict(found)
-            if is_unread or counted[tenant_id, meter].get(int(day.timestamp()), 0) != told:
-                await self._compare_hours(tenant_id, customer_id, meter, day, now, report)
+        bounds, refusals = (int(start.timestamp()), int(end.timestamp())), Refusals()
+        for (tenant_id, customer_id, meter), days in groupby(rows, key=itemgetter(0, 1, 2)):
+            with refusals.kept():
+                counted = await self._provider.totals(customer_id, Meter(meter), *bounds, "day")
+                for _, _, _, day, told, is_unread in days:
+                    if is_unread or counted.get(int(day.timestamp()), 0) != told:
+                        await self._compare_hours(tenant_id, customer_id, meter, day, now, report)
+        refusals.raise_first()
         return report
 
     async def _compare_hours(
