@@ -31,7 +31,7 @@ class Seal(msgspec.Struct, frozen=True):
 
 
 class BilledHour(msgspec.Struct, frozen=True):
-    """What one hour was billed; `pushed` and `adjusted` are None without a subscription."""
+    """What one hour was billed; `pushed` and `adjusted` are None without a subscription, and until a push is settled."""
 
     hour: str
     readings: int

@@ -268,7 +268,9 @@ class StripeBilling:
             for one in page.data:
                 told = one.metadata.to_dict() if one.metadata else {}
                 if _CHARGE in told:
-                    found.append(Item(one.id, told[_CHARGE], int(told["quantity"]), one.invoice is None))
+                    # What is billed, not what it was made with: somebody may have changed it. A credit has the price's sign.
+                    quantity = -one.quantity if int(told["quantity"]) < 0 else one.quantity
+                    found.append(Item(one.id, told[_CHARGE], quantity, one.invoice is None))
             if not page.has_more:
                 return found
             wanted["starting_after"] = page.data[-1].id

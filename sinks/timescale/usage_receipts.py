@@ -12,11 +12,11 @@ from core.postgres import Connection
 from schemas import rfc3339
 from schemas.receipts import FORMAT, BilledHour, Receipt, Seal
 
+# What is on its way to Stripe, or will be since rows came late, is no part of a receipt.
 _HOURS: Final = """
-SELECT u.bucket_start, u.quantity,
-       CASE WHEN p.state IN ('acknowledged', 'adjusted', 'rejected') THEN coalesce(p.acked_quantity, 0) END,
-       CASE WHEN p.state IN ('acknowledged', 'adjusted', 'rejected') THEN p.adjusted END
-FROM usage_hourly u LEFT JOIN usage_pushes p USING (tenant_id, meter, bucket_start)
+SELECT u.bucket_start, u.quantity, CASE WHEN p.state IS NOT NULL THEN coalesce(p.acked_quantity, 0) END, p.adjusted
+FROM usage_hourly u LEFT JOIN usage_pushes p ON (p.tenant_id, p.meter, p.bucket_start) = (u.tenant_id, u.meter, u.bucket_start)
+     AND p.quantity = u.quantity AND p.state IN ('acknowledged', 'adjusted', 'rejected')
 WHERE u.tenant_id = %(tenant)s AND u.meter = 'readings' AND u.bucket_start >= %(start)s AND u.bucket_start < %(end)s
   AND u.bucket_start + interval '1 hour' <= now() ORDER BY 1
 """

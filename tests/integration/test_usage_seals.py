@@ -18,6 +18,7 @@ from schemas.receipts import Receipt
 from schemas.usage import DAY_MS, HOUR_MS
 from sinks.timescale import retention
 from sinks.timescale.migrate import Engine
+from sinks.timescale.usage_receipts import make_receipt
 from tests import commands
 from tests.integration.metering_scene import MeteringScene, Reading, run_scene
 from tests.integration.servers import Database, Tenant, create_tenant
@@ -122,7 +123,8 @@ class TestSeals:
         assert database.query("SELECT rows_sha256 FROM usage_seals") == expected
 
     def test_an_hour_that_goes_on_is_not_sealed(self, database: Database) -> None:
-        tenant = stored(database, ("air", now_ms() // HOUR_MS * HOUR_MS, 1.0))
+        # Four minutes ahead: the hour is not over however slow this is.
+        tenant = stored(database, ("air", now_ms() + 4 * 60_000, 1.0))
 
         assert seal_all(database, tenant) == 0
 
@@ -173,18 +175,41 @@ class TestReceipts:
             seal_all(database, tenant)
             publish(database, tenant, ("door", START, 1.0), ("door", START - 60 * DAY_MS, 1.0))
 
-        async def read() -> Receipt:
-            from sinks.timescale.usage_receipts import make_receipt
+        receipt = self.read(database, tenant)
+        assert check_receipt(receipt) == []
+        assert receipt.readings == 3
+        assert [one.seal_no for one in receipt.seals] == [2, 3, 4, 5]
 
+    @staticmethod
+    def read(database: Database, tenant: Tenant) -> Receipt:
+        async def go() -> Receipt:
             start = at(START).replace(day=1)
             async with await psycopg.AsyncConnection.connect(database.operator_url, autocommit=True) as connection:
                 await connection.execute("SET ROLE weir_operator")
                 return await make_receipt(connection, tenant.tenant_id, start, at(START + DAY_MS), at(now_ms()))
 
-        receipt = asyncio.run(read())
-        assert check_receipt(receipt) == []
-        assert receipt.readings == 3
-        assert [one.seal_no for one in receipt.seals] == [2, 3, 4, 5]
+        return asyncio.run(go())
+
+    def test_what_came_late_is_no_fault_before_it_is_pushed_and_what_was_refused_is_one(
+        self, database: Database
+    ) -> None:
+        tenant = stored(database, ("air", START, 1.0))
+        account = "INSERT INTO weir.billing_account (tenant_id, customer_id) VALUES (%s, 'cus_1')"
+        database.query(account, tenant.tenant_id)
+        database.query(
+            "INSERT INTO weir.usage_push (tenant_id, meter, bucket_start, revision, quantity, state, acked_quantity)"
+            " VALUES (%s, 'readings', %s, 1, 1, 'acknowledged', 1)",
+            tenant.tenant_id,
+            at(START),
+        )
+        assert [(one.pushed, one.adjusted) for one in self.read(database, tenant).hours] == [(1, 0)]
+        publish(database, tenant, ("air", START + 1, 1.0))
+        late = self.read(database, tenant)
+        assert check_receipt(late) == []
+        assert [(one.readings, one.pushed) for one in late.hours] == [(2, None)]
+        database.query("UPDATE weir.usage_push SET quantity = 2, state = 'rejected'")
+        [fault] = check_receipt(self.read(database, tenant))
+        assert fault.why == "2 readings are billed, 1 pushed and 0 adjusted"
 
     def test_what_is_no_receipt_and_no_month_is_wrong_usage(self, database: Database, tmp_path: Path) -> None:
         (tmp_path / "other.json").write_text("{}")
