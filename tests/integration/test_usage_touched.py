@@ -74,6 +74,18 @@ class TestPlanning:
 
         run(database, act)
 
+    def test_a_planner_whose_clock_is_ahead_hides_no_hour_from_the_next(self, database: Database) -> None:
+        async def act(scene: Scene) -> None:
+            tenant_id = await scene.subscribe()
+            await plan_pushes(scene.pool, datetime.fromtimestamp(scene.now_ms / 1000, UTC) + timedelta(days=1))
+            row = "INSERT INTO weir.usage (tenant_id, meter, bucket_start, quantity) VALUES (%s, 'scans', %s, 3)"
+            behind_the_back(database, row, tenant_id, scene.hour(1))
+            await scene.push()
+
+            assert scene.states() == [("acknowledged", 1, 3, 0)]
+
+        run(database, act)
+
     def test_a_change_while_a_push_is_in_doubt_is_pushed_once_that_is_settled(self, database: Database) -> None:
         async def act(scene: Scene) -> None:
             tenant_id = await scene.subscribe()

@@ -36,7 +36,7 @@ class Scene:
         self.database, self.pool, self.stripe = database, pool, stripe
         self.pusher = Pusher(pool, stripe.billing, is_absolute=is_absolute)
         self.customers: dict[str, str] = {}
-        self._ahead_ms = 0
+        self._begun_ms, self._ahead_ms = now_ms(), 0
 
     @property
     def now_ms(self) -> int:
@@ -48,8 +48,8 @@ class Scene:
         self.stripe.advance(span.total_seconds())
 
     def hour(self, ago: int) -> datetime:
-        """An hour that long before the present one."""
-        return datetime.fromtimestamp(now_ms() // HOUR_MS * HOUR_MS / 1000, UTC) - ago * HOUR
+        """An hour that long before the one in which the scene began: the same however long a test takes."""
+        return datetime.fromtimestamp(self._begun_ms // HOUR_MS * HOUR_MS / 1000, UTC) - ago * HOUR
 
     async def subscribe(self) -> str:
         tenant = await create_tenant(self.database)
@@ -104,7 +104,14 @@ def run(database: Database, act: Callable[[Scene], Coroutine[Any, Any, None]], *
     async def go() -> None:
         async with (
             stripe_scene(is_absolute=is_absolute) as stripe,
-            open_pool(database.writer_url, DatabaseRole.WRITER) as pool,
+            # Tests make transactions wait for each other: however long this machine takes over it.
+            open_pool(
+                database.writer_url,
+                DatabaseRole.WRITER,
+                statement_timeout_ms=120_000,
+                lock_timeout_ms=60_000,
+                idle_in_transaction_timeout_ms=60_000,
+            ) as pool,
         ):
             await stripe.billing.set_up()
             await act(Scene(database, pool, stripe, is_absolute))
