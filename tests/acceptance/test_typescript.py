@@ -221,3 +221,28 @@ def test_scans_are_made_followed_and_given_files_through_a_broken_connection(pro
         {"said": "refused", "status": 409, "code": "not_exported"}
     ]
     assert program.said[-1] == {"said": "cancelled", "scan": True, "status": "cancelled"}
+
+
+def test_failures_of_others_are_told_and_waited_for_as_long_as_they_ask(programs: Path) -> None:
+    done = subprocess.run(
+        [str(NODE), "dist/test/faults.js"], cwd=programs, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        # 7 000 ms that the server asked for, and half of the first wait of 500 ms.
+        {"said": "draining", "waits": [7_250]},
+        {"said": "mute", "state": "reconnecting", "closed": True},
+        {"said": "stopped", "timers": 0},
+        {"said": "tokenless", "state": "live", "errors": ["token"], "sent": ["ping"]},
+        # The server tells how far it came each time, but takes no piece: the first try and twelve more.
+        {"said": "never taken", "status": 500, "message": "refused: broken", "pieces": 13},
+        {"said": "not ours", "status": 409, "message": "refused: not_receiving", "pieces": 1},
+        {"said": "left", "waited": 1, "after": 0, "why": "AbortError"},
+        {
+            "said": "read",
+            "url": "GET /v1/scans?status=completed&status=failed",
+            "why": "Error: 502 /v1/scans",
+        },
+        {"said": "done"},
+    ]

@@ -62,6 +62,7 @@ interface Subscription { channel: Channel; filter: Filter | undefined; handlers:
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 30_000;
+const READY_WITHIN_MS = 15_000;
 const PING_EVERY_MS = 20_000;
 const SILENCE_MS = 45_000;
 const OPEN = 1;
@@ -118,6 +119,8 @@ export class LiveClient {
       const socket = new Socket(this.options.url);
       this.socket = socket;
       this.sent = token;
+      // Whoever takes the connection and then says nothing would be waited for without end.
+      this.later(READY_WITHIN_MS, () => { if (!this.ready) this.lose("the server did not answer"); });
       socket.onopen = () => socket.send(JSON.stringify({ op: "auth", token }));
       socket.onmessage = (event: { data: unknown }) => { if (socket === this.socket) this.hear(String(event.data)); };
       socket.onclose = (event: { code: number; reason: string }) => { if (socket === this.socket) this.closed(event.code, event.reason); };
@@ -131,9 +134,15 @@ export class LiveClient {
     this.heardMs = Date.now();
     const frame = JSON.parse(data) as Frame;
     if (frame.op === "ready") return this.begin(frame);
-    if (frame.op === "error") return this.options.onError?.(frame.code ?? "", frame.message ?? "");
+    if (frame.op === "error") return this.refuse(frame);
     const subscription = frame.id === undefined ? undefined : this.subscriptions.get(frame.id);
     return subscription && this.take(subscription, frame);
+  }
+
+  private refuse(frame: Frame): void {
+    // A server that stops, or has no place left, says when to come back.
+    this.retryMs = frame.retry_ms ?? this.retryMs;
+    this.options.onError?.(frame.code ?? "", frame.message ?? "");
   }
 
   private take(subscription: Subscription, frame: Frame): void {
@@ -178,10 +187,7 @@ export class LiveClient {
   /** A half-open socket never says that it is gone: whoever is silent for too long is taken for gone. */
   private watch(): void {
     this.later(PING_EVERY_MS, () => {
-      if (Date.now() - this.heardMs > SILENCE_MS) {
-        this.drop(3012);
-        return this.again("the server went silent");
-      }
+      if (Date.now() - this.heardMs > SILENCE_MS) return this.lose("the server went silent");
       this.send({ op: "ping" });
       void this.freshen();
       return this.watch();
@@ -190,7 +196,10 @@ export class LiveClient {
 
   /** A credential that changed meanwhile is handed in before the old one ends. */
   private async freshen(): Promise<void> {
-    const token = await this.options.token();
+    const token = await Promise.resolve().then(() => this.options.token()).catch((error: unknown) => {
+      this.options.onError?.("token", String(error)); // Asked again at the next ping.
+      return this.sent;
+    });
     if (token === this.sent || !this.ready) return;
     this.sent = token;
     this.send({ op: "auth", token });
@@ -209,6 +218,11 @@ export class LiveClient {
     if (this.state === "stopped") return;
     this.become("reconnecting", detail);
     this.later(waitMs(this.tries++, this.retryMs, this.options.random), () => void this.connect());
+  }
+
+  private lose(detail: string): void {
+    this.drop(3012);
+    this.again(detail);
   }
 
   private drop(code: number): void {

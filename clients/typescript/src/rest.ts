@@ -22,16 +22,19 @@ export async function get<P extends GetPath>(
   baseUrl: string,
   token: string,
   path: P,
-  options: { path?: PathParameters<P>; query?: Query<P> } = {},
+  options: { path?: PathParameters<P>; query?: Query<P>; signal?: AbortSignal } = {},
 ): Promise<Answer<P>> {
   const filled = (path as string).replace(/\{(\w+)\}/g, (_, name: string) =>
     encodeURIComponent(String((options.path as Record<string, unknown> | undefined)?.[name] ?? "")));
   const url = new URL(filled, baseUrl);
   for (const [name, value] of Object.entries(options.query ?? {})) {
-    if (value !== undefined && value !== null) url.searchParams.set(name, String(value));
+    for (const each of Array.isArray(value) ? value : [value]) {
+      if (each !== undefined && each !== null) url.searchParams.append(name, String(each));
+    }
   }
-  const response = await fetch(url, { headers: { Authorization: `Bearer ${token}` } });
-  const body: unknown = await response.json();
-  if (!response.ok) throw Object.assign(new Error(`${response.status} ${url.pathname}`), { problem: body });
-  return body as Answer<P>;
+  const response = await fetch(url, { headers: { Authorization: `Bearer ${token}` }, signal: options.signal ?? null });
+  if (response.ok) return (await response.json()) as Answer<P>;
+  // A proxy's own refusal is no JSON.
+  const problem: unknown = await response.json().catch(() => null);
+  throw Object.assign(new Error(`${response.status} ${url.pathname}`), { status: response.status, problem });
 }

@@ -24,12 +24,12 @@ const LONGEST_WAIT_MS = 15_000;
 /** What the server refused; `problem` are its problem details. Status 0: it was not reached. */
 export class Refused extends Error {
   constructor(readonly status: number, readonly problem: unknown) {
-    super(status ? `the server answered ${status}` : "the server cannot be reached");
+    super(detailOf(problem) ?? (status ? `the server answered ${status}` : "the server cannot be reached"));
   }
 
   /** Nothing is wrong with the request: it may be sent again. */
   get isPassing(): boolean {
-    return this.status === 0 || this.status === 409 || this.status === 429 || this.status >= 500;
+    return this.status === 0 || this.status === 429 || this.status >= 500;
   }
 }
 
@@ -78,27 +78,29 @@ export class Scans {
 
   /** Uploads a file of a scan that is being received; resolves once the scan has it whole. */
   async upload(scanId: string, file: Blob, options: UploadOptions): Promise<ScanFile> {
-    const fileId = options.fileId ?? (await this.begin(scanId, file.size, options.name)).file_id;
+    const fileId = options.fileId ?? (await this.begin(scanId, file.size, options)).file_id;
     const path = scanPath(scanId, `files/${encodeURIComponent(fileId)}`);
-    let offset: number | null = null;
+    let offset: number | null = null, farthest = -1;
     for (let tries = 0; offset === null || offset < file.size;) {
       try {
         offset = offset === null ? await this.offset(path, options.signal) : await this.send(path, file, offset, options);
         options.told?.(offset);
-        tries = 0;
+        // Only what brings it on ends a row of failures: a server that tells the offset may still take no piece.
+        if (offset > farthest) tries = 0;
+        farthest = Math.max(farthest, offset);
       } catch (error) {
-        if (!(error instanceof Refused && error.isPassing) || ++tries > MOST_TRIES) throw error;
+        if (!(error instanceof Refused && mayGoOn(error)) || ++tries > MOST_TRIES) throw error;
         offset = null;
-        await new Promise((resolve) => setTimeout(resolve, Math.min(LONGEST_WAIT_MS, 250 * 2 ** tries)));
+        await pause(Math.min(LONGEST_WAIT_MS, 250 * 2 ** tries), options.signal);
       }
     }
     return this.file(scanId, fileId);
   }
 
-  private async begin(scanId: string, size: number, name: string): Promise<ScanFile> {
+  private async begin(scanId: string, size: number, { name, signal }: UploadOptions): Promise<ScanFile> {
     const encoded = btoa(String.fromCharCode(...new TextEncoder().encode(name)));
     const headers = { ...TUS, "Upload-Length": String(size), "Upload-Metadata": `filename ${encoded}` };
-    return (await this.ask("POST", scanPath(scanId, "files"), { headers })).json() as Promise<ScanFile>;
+    return (await this.ask("POST", scanPath(scanId, "files"), { headers, signal })).json() as Promise<ScanFile>;
   }
 
   private async offset(path: string, signal?: AbortSignal): Promise<number> {
@@ -140,4 +142,18 @@ export class Scans {
 }
 
 const scanPath = (scanId: string, more = ""): string => `/v1/scans/${encodeURIComponent(scanId)}${more ? `/${more}` : ""}`;
+const detailOf = (problem: unknown): string | undefined => (problem as { detail?: string } | null)?.detail;
+const codeOf = (problem: unknown): string | undefined => (problem as { code?: string } | null)?.code;
+/** Another offset than the server has can be asked for. */
+const mayGoOn = (error: Refused): boolean => error.isPassing || codeOf(error.problem) === "wrong_offset";
+/** Ends early with the signal; the next request throws its reason. */
+const pause = (milliseconds: number, signal?: AbortSignal): Promise<void> => new Promise((resolve) => {
+  const end = (): void => {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", end);
+    resolve();
+  };
+  const timer = setTimeout(end, signal?.aborted ? 0 : milliseconds);
+  signal?.addEventListener("abort", end);
+});
 const told = (response: Response): number => Number(response.headers.get("upload-offset"));
