@@ -185,7 +185,7 @@ def test_the_command_fetches_what_the_api_serves(events: list[dict[str, Any]], s
 @pytest.mark.skipif(CHROMIUM is None, reason=NEEDS_CHROMIUM)
 class TestDashboard:
     def test_the_page_shows_the_plan_the_numbers_and_the_mesh(
-        self, events: list[dict[str, Any]], visit: Callable[..., Visit]
+        self, events: list[dict[str, Any]], system: Running, visit: Callable[..., Visit]
     ) -> None:
         opened = visit(reduced_motion="reduce").sign_in()
         page = opened.page
@@ -201,12 +201,27 @@ class TestDashboard:
         opened.eventually("n => Number(document.querySelector('canvas.scene')?.dataset.drawn) === n", triangles)
         page.get_by_role("button", name="Cloud", exact=True).click()
         opened.eventually("n => Number(document.querySelector('canvas.scene').dataset.drawn) !== n", triangles)
+        self.turns_while_numbers_change(opened, system)
         with page.expect_download() as download:
             page.get_by_role("button", name="Mesh, GLB").click()
         assert Path(download.value.path()).read_bytes()[:4] == b"glTF"
         for size in (NARROW, WIDE):
             page.set_viewport_size(size)
             assert until(opened, lambda: opened.barriers() == []), opened.barriers()
+
+    def turns_while_numbers_change(self, opened: Visit, system: Running) -> None:
+        """What is drawn anew does not take the model from under the pointer."""
+        canvas, heading = opened.page.locator("canvas.scene"), opened.page.get_by_role("heading", level=1)
+        canvas.evaluate("each => each.addEventListener('lostpointercapture', () => { each.dataset.lost = 'yes'; })")
+        canvas.hover()
+        opened.page.mouse.down()
+        opened.page.mouse.move(400, 400)
+        assert system.patch(f"/v1/scans/{SCAN_ID}", {"name": "Turned"})[0] == 200
+        expect(heading).to_have_text("Turned")
+        opened.page.mouse.move(420, 400)
+        assert canvas.get_attribute("data-lost") is None
+        opened.page.mouse.up()
+        opened.eventually("() => document.querySelector('canvas.scene').dataset.lost === 'yes'")
 
     def test_a_cloud_is_uploaded_and_measured_while_somebody_looks(
         self, system: Running, visit: Callable[..., Visit], tmp_path: Path

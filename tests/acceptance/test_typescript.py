@@ -225,7 +225,12 @@ def test_scans_are_made_followed_and_given_files_through_a_broken_connection(pro
 
 def test_failures_of_others_are_told_and_waited_for_as_long_as_they_ask(programs: Path) -> None:
     done = subprocess.run(
-        [str(NODE), "dist/test/faults.js"], cwd=programs, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+        [str(NODE), "dist/test/faults.js"],
+        cwd=programs,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
 
     assert done.returncode == 0, done.stderr

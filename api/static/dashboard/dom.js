@@ -101,6 +101,7 @@ export const loading = () => h("p", { class: "empty", role: "status" }, "Loading
 export function failure(error, again) {
   return h("div", { class: "notice", "data-tone": "alert", role: "alert" },
     h("p", {}, error.status === 404 && error.code === "not_found" ? "This server does not have it." : error.message),
+    error.status === 402 ? h("p", {}, h("a", { href: "#/usage" }, "Plan and quotas")) : null,
     again ? h("p", { class: "row" }, h("button", { type: "button", onclick: again }, "Try again")) : null);
 }
 

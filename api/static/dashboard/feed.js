@@ -109,7 +109,16 @@ export class Feed extends EventTarget {
   /** Follows another channel for as long as a view is shown; where nothing is live, `ask` is called every two seconds. */
   follow(channel, handlers, ask, signal) {
     const end = this.#live.subscribe(channel, null, handlers);
-    const timer = setInterval(() => this.link === "polling" && ask(), POLL_MS);
+    let isAsking = false;
+    const timer = setInterval(async () => {
+      if (this.link !== "polling" || isAsking) return;
+      isAsking = true; // A slow server is not asked again before it has answered.
+      try {
+        await ask();
+      } finally {
+        isAsking = false;
+      }
+    }, POLL_MS);
     signal.addEventListener("abort", () => {
       clearInterval(timer);
       end();
@@ -188,6 +197,7 @@ export class Feed extends EventTarget {
   #recount() {
     this.#recounting ??= setTimeout(() => {
       this.#recounting = null;
+      if (this.#stopped) return;
       Promise.all([this.#loadSensors(), this.loadPlaces()]).catch(() => {});
     }, 1_000);
   }

@@ -26,7 +26,11 @@ export const nowMs = () => Date.now() + skewMs;
 export async function exchange(method, path, { body, headers = {}, ...options } = {}) {
   const json = body === undefined ? { headers } : { headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body) };
   const response = await respond(method, path, { ...options, ...json });
-  return response.status === 204 ? null : response.json().catch(() => null);
+  if (response.status === 204) return null;
+  return response.json().catch((error) => {
+    if (error instanceof SyntaxError) return null;
+    throw options.signal?.aborted ? error : new ApiError(0); // Cut in the middle of its answer.
+  });
 }
 
 /** One exchange of whatever bytes; resolves to the response if it is a good one. */

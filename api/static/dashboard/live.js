@@ -100,7 +100,7 @@ export class Live extends EventTarget {
       sync: () => subscription && this.#synced(subscription, message),
       event: () => subscription && this.#happened(subscription, message),
       unrecoverable: () => subscription && this.#lost(subscription, message),
-      error: () => this.dispatchEvent(new CustomEvent("refused", { detail: message })),
+      error: () => this.#refused(message),
       ping: () => this.#send({ op: "pong" }),
     }[message.op];
     act?.();
@@ -121,6 +121,12 @@ export class Live extends EventTarget {
     subscription.pages = [];
     subscription.fresh = cursor === null;
     this.#send({ op: "subscribe", id, channel, ...(filter ? { filter } : {}), ...(cursor ? { cursor } : {}) });
+  }
+
+  #refused(message) {
+    // A server that stops, or has no place left, says when to come back.
+    this.#retryMs = message.retry_ms ?? this.#retryMs;
+    this.dispatchEvent(new CustomEvent("refused", { detail: message }));
   }
 
   #synced(subscription, message) {

@@ -48,11 +48,21 @@ function show() {
   shown = new AbortController();
   if (!feed) return present(signIn.show({ session }, [], new URLSearchParams()), false);
   const { path, query } = place();
-  const [pattern, view] = VIEWS.find(([each]) => each.test(path)) ?? [null, null];
+  const [view, parts] = viewOf(path);
   markNav(path);
   if (!view) return present({ title: "Nothing here", node: h("p", { class: "empty" }, "There is no such page. ", h("a", { href: "#/" }, "Overview")) });
   const context = { api, feed, session, signal: shown.signal, go: (to) => { location.hash = to; } };
-  present(view.show(context, pattern.exec(path).slice(1).map(decodeURIComponent), query));
+  present(view.show(context, parts, query));
+}
+
+/** The view of an address, and its parts; null for what is none, or is torn. */
+function viewOf(path) {
+  const [pattern, view] = VIEWS.find(([each]) => each.test(path)) ?? [];
+  try {
+    return view ? [view, pattern.exec(path).slice(1).map((part) => decodeURIComponent(part))] : [null, []];
+  } catch {
+    return [null, []];
+  }
 }
 
 let isFirst = true;

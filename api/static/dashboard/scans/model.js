@@ -39,12 +39,21 @@ export class Model {
     this.#status = scan.status;
     this.#formats = scan.model?.formats ?? [];
     if (isDone && !wasDone) fill(this.#choice, choices("What is shown", KINDS, this.#kind, (kind) => { this.#kind = kind; this.#load(); }));
-    if (!isDone && !RUNNING.includes(scan.status)) this.#tell("There is nothing to look at.");
+    if (!isDone && !RUNNING.includes(scan.status)) this.#empty();
     else if (!isDone || !wasDone) this.#load();
   }
 
   dispose() {
     this.#scene?.dispose();
+  }
+
+  /** A preview is of a scan that runs: of one that failed or was stopped nothing stays. */
+  #empty() {
+    this.#again = false;
+    this.dispose();
+    this.#scene = this.#shown = null;
+    fill(this.#stage);
+    this.#tell("There is nothing to look at.");
   }
 
   /** One request at a time; what changed meanwhile makes one more. */
@@ -62,7 +71,8 @@ export class Model {
         continue;
       }
       try {
-        this.#draw(format, await this.#fetched(format));
+        const what = await this.#fetched(format);
+        if (format !== PREVIEW || RUNNING.includes(this.#status)) this.#draw(format, what);
       } catch (error) {
         if (!this.#signal.aborted) this.#refused(format, error);
       }

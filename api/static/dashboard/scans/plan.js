@@ -3,7 +3,11 @@ import { s } from "../dom.js";
 import { thing } from "./words.js";
 
 const UNIT = 100; // drawing units a metre
-const MARGIN_M = 0.75;
+const MARGIN_M = 0.75, MARGIN_SHARE = 0.08;
+// Of a text: how wide a character is, in its own height.
+const CHARACTER = 0.56;
+// The shortest wall that has its number beside it, in heights of the text: numbers around a narrow corner would lie on each other.
+const SHORTEST = 2.5;
 
 /** The drawing; null while no floor is known. */
 export function planOf(scan) {
@@ -21,6 +25,19 @@ export function planOf(scan) {
     walls.map((each) => dimension(each, at, pen)));
 }
 
+/** The walls with their numbers and lengths, for those who would rather read them; those that the drawing has no place for too. */
+export function wallsOf(scan) {
+  const corners = scan.floor_polygon ?? [];
+  if (corners.length < 3) return [];
+  return corners.map((from, n) => {
+    const { length } = wall(n, from, corners[(n + 1) % corners.length], true);
+    const known = scan.walls?.length === corners.length ? scan.walls[n] : {};
+    return { number: n + 1, length: known.length ?? length, sigma: known.uncertainty ?? null, seen: known.seen ?? null };
+  });
+}
+
+export const kindOfOpening = (kind) => (kind === "opening" ? "passage" : kind);
+
 /** "D1", "W2", "P3": what an opening is called in the drawing and in its table. */
 export function nameOfOpening(opening, n) {
   return `${{ door: "D", window: "W" }[opening.kind] ?? "P"}${n + 1}`;
@@ -30,10 +47,12 @@ function boxOf(corners, objects) {
   const reach = (axis) => objects.map((each) => [each.center[axis], Math.hypot(each.size[0], each.size[1]) / 2]);
   const span = (axis) => {
     const values = [...corners.map((corner) => corner[axis]), ...reach(axis).flatMap(([middle, radius]) => [middle - radius, middle + radius])];
-    return [Math.min(...values) - MARGIN_M, Math.max(...values) + MARGIN_M];
+    return [Math.min(...values), Math.max(...values)];
   };
   const [[left, right], [bottom, top]] = [span(0), span(1)];
-  return { left, top, width: right - left, height: top - bottom };
+  // Texts grow with the room, and so does the room for them.
+  const margin = Math.max(MARGIN_M, MARGIN_SHARE * Math.max(right - left, top - bottom));
+  return { left: left - margin, top: top + margin, width: right - left + 2 * margin, height: top - bottom + 2 * margin };
 }
 
 function isCounterClockwise(corners) {
@@ -55,16 +74,19 @@ function wall(n, from, to, counterClockwise) {
 const along = ({ from, direction }, metres) => [from[0] + direction[0] * metres, from[1] + direction[1] * metres];
 const beside = ([x, y], out, metres) => [x + out[0] * metres, y + out[1] * metres];
 
+/** A wall's number and length; of a shorter one its number alone, of the shortest nothing: texts do not lie on each other. */
 function dimension(side, at, pen) {
-  if (side.length < 0.15) return null;
+  const room = (side.length * UNIT) / pen.text, whole = `${side.n + 1}: ${side.length.toFixed(2)} m`;
+  if (room < SHORTEST) return null;
+  const words = whole.length * CHARACTER <= room ? whole : String(side.n + 1);
   const place = at(beside(along(side, side.length / 2), side.out, (pen.text * 1.15) / UNIT));
-  return s("text", { x: place[0], y: place[1], "font-size": pen.text, transform: `rotate(${readable(side.direction)} ${place[0]} ${place[1]})` }, `${side.length.toFixed(2)} m`);
+  return s("text", { x: place[0], y: place[1], "font-size": pen.text, transform: `rotate(${readable(side.direction)} ${place[0]} ${place[1]})` }, words);
 }
 
-/** The angle along a wall at which text does not stand on its head; SVG's y goes down. */
+/** The angle along a wall at which text is read from below or from the right; SVG's y goes down. */
 function readable([x, y]) {
   const degrees = (Math.atan2(-y, x) * 180) / Math.PI;
-  return degrees > 90 || degrees <= -90 ? degrees + 180 : degrees;
+  return degrees >= 90 || degrees < -90 ? degrees + 180 : degrees;
 }
 
 function opening(each, n, walls, at, pen) {
@@ -89,6 +111,6 @@ function furniture({ center, size, yaw, class: label }, n, at, pen) {
 function spoken(scan, walls) {
   const lengths = walls.map((side) => `${side.length.toFixed(2)} m`).join(", ");
   const kinds = Map.groupBy(scan.openings ?? [], (each) => each.kind);
-  const openings = [...kinds].map(([kind, found]) => `${found.length} ${kind}${found.length > 1 ? "s" : ""}`).join(", ");
+  const openings = [...kinds].map(([kind, found]) => `${found.length} ${kindOfOpening(kind)}${found.length > 1 ? "s" : ""}`).join(", ");
   return `Plan of ${scan.name || "the room"}: ${walls.length} walls of ${lengths}; ${openings || "no openings"}; ${(scan.objects ?? []).length} objects`;
 }

@@ -115,15 +115,19 @@ export class Scene {
     this.#draw();
   }
 
+  /** One pointer turns it: the main button's, the first finger's. */
   #grab = (event) => {
+    if (!event.isPrimary || event.button !== 0) return;
     let [x, y] = [event.clientX, event.clientY];
     const ended = new AbortController();
     this.#canvas.setPointerCapture(event.pointerId);
     this.#canvas.addEventListener("pointermove", (moved) => {
+      if (moved.pointerId !== event.pointerId) return;
       this.#turnBy((x - moved.clientX) / 160, (moved.clientY - y) / 160);
       [x, y] = [moved.clientX, moved.clientY];
     }, { signal: ended.signal });
-    for (const name of ["pointerup", "pointercancel"]) this.#canvas.addEventListener(name, () => ended.abort(), { signal: ended.signal });
+    // However it ends, or the picture would go on turning with nothing pressed.
+    for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) this.#canvas.addEventListener(name, () => ended.abort(), { signal: ended.signal });
   };
 
   #press = (event) => {

@@ -24,13 +24,16 @@ export async function send(api, scanId, fileId, file, { told = () => {}, signal 
       offset = await patch(api, path, file, offset, signal);
       tries = 0;
     } catch (error) {
-      if (signal?.aborted || !(error.isPassing || error.status === 409) || ++tries > MOST_TRIES) throw error;
+      if (signal?.aborted || !(error.isPassing || error.code === "wrong_offset") || ++tries > MOST_TRIES) throw error;
       offset = null;
       await new Promise((resolve) => { setTimeout(resolve, Math.min(LONGEST_WAIT_MS, 250 * 2 ** tries)); });
     }
     told(offset ?? 0);
   }
 }
+
+/** Ends an upload that was begun. */
+export const forget = (api, scanId, fileId) => api.raw("DELETE", `${filesOf(scanId)}/${encodeURIComponent(fileId)}`, { headers: TUS });
 
 const filesOf = (scanId) => `v1/scans/${encodeURIComponent(scanId)}/files`;
 const told = (response) => Number(response.headers.get("upload-offset"));

@@ -1,5 +1,5 @@
 // What a scan's states, numbers and reasons mean, in words.
-import { badge, capital, number } from "../format.js";
+import { badge, capital, count, number } from "../format.js";
 
 export const RUNNING = ["receiving", "queued", "processing"];
 export const FORMATS = [
@@ -47,13 +47,15 @@ export function verdictBadge(verdict) {
 
 export const verdictText = (verdict) => VERDICTS[verdict]?.[3] ?? "";
 
-export function partText(part) {
-  const wall = /^wall[ _]?(\d+)$/.exec(part);
-  return wall ? `Wall ${Number(wall[1]) + 1} of the plan` : PARTS[part] ?? capital(part.replaceAll("_", " "));
+/** What to scan again, in words. Walls are counted: where one was seen too poorly there is no plan that shows which. */
+export function partTexts(parts) {
+  const walls = parts.filter((part) => /^wall \d+$/.test(part)).length;
+  const others = parts.filter((part) => !/^wall \d+$/.test(part)).map((part) => PARTS[part] ?? capital(part.replaceAll("_", " ")));
+  return walls ? [walls === 1 ? "One of the walls: too little of it was seen" : `${walls} of the walls: too little of them was seen`, ...others] : others;
 }
 
 export const warningText = (warning) => WARNINGS[warning] ?? `${capital(String(warning).replaceAll("_", " "))}.`;
-export const reasonText = (reason) => capital(REASONS[reason] ?? reason.replaceAll("_", " "));
+export const reasonText = (reason) => capital(REASONS[reason] ?? String(reason ?? "no reason is known").replaceAll("_", " "));
 
 /** "washerDryer", "dining_table": as words. */
 export const thing = (label) => capital(String(label).replace(/([a-z])([A-Z])/g, "$1 $2").replaceAll("_", " ").toLowerCase());
@@ -66,6 +68,16 @@ export function measured(value, sigma, unit) {
   return { value: `${value.toFixed(digits)}${FIXED}${unit}`, spread };
 }
 
+const CEILINGS = { sloped: "The ceiling slopes", stepped: "The ceiling has steps", uneven: "The ceiling is not level" };
+
+/** That the height is not the same everywhere; null where it is, or where nothing is known of it. */
+export function ceilingText(ceiling) {
+  const { kind, lowest, highest } = ceiling ?? {};
+  if (!CEILINGS[kind]) return null;
+  const isKnown = [lowest, highest].every((height) => Number.isFinite(height));
+  return isKnown ? `${CEILINGS[kind]}, from ${lowest.toFixed(2)} to ${highest.toFixed(2)}${FIXED}m: the height is the highest.` : `${CEILINGS[kind]}.`;
+}
+
 /** "5.20 × 4.10 × 2.50 m". */
 export function sizeText(scan) {
   const sides = ["length", "width", "height"].map((name) => scan.room_dimensions?.[name]);
@@ -73,6 +85,7 @@ export function sizeText(scan) {
 }
 
 export function fileSize(bytes) {
-  const [size, unit] = bytes >= 1e9 ? [1e9, "GB"] : bytes >= 1e6 ? [1e6, "MB"] : bytes >= 1e3 ? [1e3, "kB"] : [1, "bytes"];
+  if (bytes < 1e3) return `${count(bytes)}${FIXED}${bytes === 1 ? "byte" : "bytes"}`;
+  const [size, unit] = bytes >= 1e9 ? [1e9, "GB"] : bytes >= 1e6 ? [1e6, "MB"] : [1e3, "kB"];
   return `${number(bytes / size)}${FIXED}${unit}`;
 }
