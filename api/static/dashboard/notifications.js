@@ -13,6 +13,8 @@ export class Bell {
   #key;
   #items = [];
   #seen;
+  // What is newer is marked as new for as long as the list is open.
+  #marked = "";
   #ending = new AbortController();
   #panel;
   #list = h("ul", {});
@@ -43,8 +45,9 @@ export class Bell {
 
   async #load() {
     try {
-      this.#items = (await this.#api.get("v1/notifications", { limit: MOST }, this.#ending.signal)).items;
-      this.#draw();
+      const { items } = await this.#api.get("v1/notifications", { limit: MOST }, this.#ending.signal);
+      // It may have been on its way when something was heard.
+      this.#join(items, this.#items.filter((item) => item.noticed_at >= (items[0]?.noticed_at ?? "")));
     } catch (error) {
       if (!this.#ending.signal.aborted && !this.#items.length) fill(this.#list, h("li", {}, failure(error, () => this.#load())));
     }
@@ -53,9 +56,15 @@ export class Bell {
   #take(items) {
     const known = new Set(this.#items.map(keyOf));
     const fresh = items.filter((item) => !known.has(keyOf(item)));
-    this.#items = [...fresh.reverse(), ...this.#items].slice(0, MOST);
     // Alerts that fire say so themselves.
     for (const item of fresh) if (item.kind === "quota") announce(this.#text(item));
+    this.#join(this.#items, fresh.reverse());
+  }
+
+  /** A list, and above it what it lacks of others. */
+  #join(items, others) {
+    const known = new Set(items.map(keyOf));
+    this.#items = [...others.filter((item) => !known.has(keyOf(item))), ...items].slice(0, MOST);
     if (this.#panel.hidden) this.#draw();
     else this.#markSeen();
   }
@@ -63,9 +72,9 @@ export class Bell {
   #open() {
     this.#panel.hidden = false;
     this.button.setAttribute("aria-expanded", "true");
-    this.#draw();
-    this.#panel.focus();
+    this.#marked = this.#seen;
     this.#markSeen();
+    this.#panel.focus();
   }
 
   #close(isBack) {
@@ -78,20 +87,19 @@ export class Bell {
 
   /** What is on the list now is seen; those that were new stay marked until the list is closed. */
   #markSeen() {
-    const before = this.#seen;
-    this.#seen = this.#items.reduce((latest, item) => (item.noticed_at > latest ? item.noticed_at : latest), before);
+    this.#seen = this.#items.reduce((latest, item) => (item.noticed_at > latest ? item.noticed_at : latest), this.#seen);
     keep(this.#key, this.#seen);
-    this.#draw(before);
+    this.#draw();
   }
 
-  #draw(seen = this.#seen) {
+  #draw() {
     const unread = this.#items.filter((item) => item.noticed_at > this.#seen).length;
     this.#sign.hidden = unread === 0;
     fill(this.#sign, unread === MOST ? `${MOST}+` : String(unread));
     fill(this.button, icon("bell"), h("span", { class: "unseen" }, unread ? `Notifications, ${unread} new` : "Notifications"), h("span", { "aria-hidden": "true" }, this.#sign));
     if (this.#panel.hidden) return;
     const focused = this.#list.contains(document.activeElement) ? document.activeElement.closest("li")?.dataset.key : null;
-    fill(this.#list, this.#items.map((item) => this.#entry(item, item.noticed_at > seen)), this.#items.length ? null : h("li", { class: "empty" }, "Nothing has happened yet."));
+    fill(this.#list, this.#items.map((item) => this.#entry(item, item.noticed_at > this.#marked)), this.#items.length ? null : h("li", { class: "empty" }, "Nothing has happened yet."));
     if (focused) this.#list.querySelector(`li[data-key="${CSS.escape(focused)}"] a`)?.focus({ preventScroll: true });
   }
 

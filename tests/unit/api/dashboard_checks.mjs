@@ -7,8 +7,12 @@ const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 class Element {
   constructor(tagName) { Object.assign(this, { tagName, attributes: {}, dataset: {}, children: [], hidden: false }); }
-  setAttribute(name, value) { this.attributes[name] = value; }
-  addEventListener() {}
+  setAttribute(name, value) {
+    this.attributes[name] = value;
+    if (name === "hidden") this.hidden = true;
+  }
+  addEventListener(name, work) { this[`on${name}`] = work; }
+  focus() {}
   querySelector() { return null; }
   append(...children) { this.children.push(...children); }
   replaceChildren(...children) { this.children = children; }
@@ -17,7 +21,7 @@ class Element {
   set textContent(text) { this.children = [text]; }
   all(tag) { return [...(this.tagName === tag ? [this] : []), ...this.children.flatMap((child) => child.all?.(tag) ?? [])]; }
 }
-globalThis.document = { createElement: (tag) => new Element(tag), createElementNS: (_, tag) => new Element(tag), getElementById: () => new Element("p"), activeElement: null };
+globalThis.document = { createElement: (tag) => new Element(tag), createElementNS: (_, tag) => new Element(tag), getElementById: () => new Element("p"), addEventListener() {}, activeElement: null };
 
 let timers = [];
 globalThis.setTimeout = (work, ms) => timers.push({ work, ms });
@@ -203,6 +207,25 @@ async function scans() {
   say("scans", { first, stays, empty: node.textContent.includes("No scans yet.") });
 }
 
+async function bell() {
+  const { Bell } = await take("notifications.js");
+  const item = (name, minute) => ({ kind: "told", text: name, noticed_at: `2026-11-22T20:0${minute}:00.000Z` });
+  const asked = [];
+  const feed = Object.assign(new EventTarget(), { follow: (_, handlers) => { feed.handlers = handlers; } });
+  const { button, element } = new Bell({ api: { get: () => new Promise((resolve) => asked.push(resolve)) }, feed, session: { me: {} } });
+  const entries = () => element.all("li").map((each) => [each.textContent.includes("Later") ? "later" : "earlier", each.textContent.includes("New")]);
+  feed.handlers.event([item("Earlier", 1)]);
+  const unread = button.textContent.includes("1 new");
+  button.onclick();
+  const opened = entries();
+  feed.dispatchEvent(new Event("places"));
+  const redrawn = entries();
+  feed.handlers.event([item("Later", 2)]);
+  asked[0]({ items: [item("Earlier", 1)] });
+  await turn();
+  say("bell", { unread, opened, redrawn, joined: entries(), read: !button.textContent.includes("new") });
+}
+
 await words();
 await plan("hall", [[0, 0], [24, 0], [24, 11], [0, 13]]);
 await plan("alcove", [[0, 0], [6, 0], [6, 5], [3.5, 5], [3.5, 4], [3.1, 4], [3.1, 4.4], [3.1, 5], [0, 5]], [{ kind: "opening", wall: 1, offset: 1, width: 1.9 }]);
@@ -214,3 +237,4 @@ await http();
 await usage();
 await scan();
 await scans();
+await bell();

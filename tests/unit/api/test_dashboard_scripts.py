@@ -121,3 +121,14 @@ def test_a_scans_page_keeps_what_is_newest_and_goes_with_the_scan(found: dict[st
 
 def test_the_list_of_scans_keeps_what_is_newest(found: dict[str, Any]) -> None:
     assert found["scans"] == {"first": ["Kitchen", "Completed"], "stays": True, "empty": True}
+
+
+def test_what_is_new_in_the_bells_list_stays_marked_while_it_is_open(found: dict[str, Any]) -> None:
+    # Names of places arrive, another event, and an answer that was on its way when the event came.
+    assert found["bell"] == {
+        "unread": True,
+        "opened": [["earlier", True]],
+        "redrawn": [["earlier", True]],
+        "joined": [["later", True], ["earlier", True]],
+        "read": True,
+    }
