@@ -28,7 +28,10 @@ globalThis.setTimeout = (work, ms) => timers.push({ work, ms });
 globalThis.setInterval = (work, ms) => timers.push({ work, ms });
 globalThis.clearTimeout = globalThis.clearInterval = () => {};
 AbortSignal.timeout = () => new AbortController().signal;
-// Browsers have it for years, Node since 21.
+// Browsers have these for years, Node since 21 and 19.
+globalThis.CustomEvent ??= class extends Event {
+  constructor(name, { detail } = {}) { super(name); this.detail = detail; }
+};
 Map.groupBy ??= (items, keyOf) => items.reduce((groups, item) => groups.set(keyOf(item), [...(groups.get(keyOf(item)) ?? []), item]), new Map());
 
 async function words() {

@@ -18,15 +18,14 @@ pytestmark = pytest.mark.skipif(NODE is None, reason="needs Node.js on the PATH 
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
-    """What each check says."""
-    words = [
-        str(NODE),
-        str(Path(__file__).with_name("dashboard_checks.mjs")),
-        str(ROOT / "api" / "static" / "dashboard"),
-    ]
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What each check says, of a copy beside which Node is told that `.js` are modules."""
+    folder = tmp_path_factory.mktemp("dashboard") / "modules"
+    shutil.copytree(ROOT / "api" / "static" / "dashboard", folder)
+    (folder / "package.json").write_text('{"type": "module"}')
+    words = [str(NODE), str(Path(__file__).with_name("dashboard_checks.mjs")), str(folder)]
     environment = os.environ | {"TZ": "UTC", "LC_ALL": "en_US.UTF-8"}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(words, env=environment, capture_output=True, encoding="utf-8", check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     return dict(json.loads(line) for line in done.stdout.splitlines())
 
