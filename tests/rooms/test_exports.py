@@ -53,14 +53,19 @@ def test_json_csv_and_pdf_print_the_same_digits() -> None:
     assert document == scanned()[1].to_document()
     rows = list(csv.DictReader(io.StringIO(exported("csv").decode())))
     printed = {row["property"]: row["value"] for row in rows if row["what"] == "room"}
+    unsure = {row["property"]: row["uncertainty"] for row in rows if row["what"] == "room"}
     text = text_of(exported("pdf"))
     for name in DIMENSIONS:
         digits = json.dumps(document["room_dimensions"][name])
         assert printed[name] == digits
+        assert unsure[name] == json.dumps(document["uncertainty"][name])
         assert digits in text
     for number, wall in enumerate(document["walls"]):
         of_wall = next(row for row in rows if row["what"] == "wall" and row["number"] == str(number))
-        assert of_wall["value"] == json.dumps(wall["length"])
+        assert (of_wall["value"], of_wall["uncertainty"]) == (
+            json.dumps(wall["length"]),
+            json.dumps(wall["uncertainty"]),
+        )
         assert f"{wall['length']} m" in text
 
 

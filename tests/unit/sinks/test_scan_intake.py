@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinks.timescale.scan_intake import StoredFrame, plan_change
+from sinks.timescale.scan_intake import KnownScan, ScanClaim, StoredFrame, plan_change
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -47,3 +47,11 @@ def test_the_greatest_good_record_is_the_frame_and_every_other_good_one_a_confli
     )
     assert index == {(1, 0): frame(1, 0, 2)}
     assert lost == {(1, 0, b"\1"), (1, 0, b"\0")}
+
+
+def test_a_scan_belongs_to_one_tenant_and_one_device_even_if_no_frame_came_yet() -> None:
+    claims = [ScanClaim("s", tenant, device) for tenant, device in (("a", "d"), ("a", "e"), ("b", "d"))]
+
+    for device, holds in (("d", [True, False, False]), (None, [True, True, False])):
+        scan = KnownScan(1, "a", device, "receiving", None)
+        assert [scan.belongs_to(claim) for claim in claims] == holds

@@ -46,3 +46,10 @@ def test_a_wall_seen_two_centimetres_apart_wanders_by_that() -> None:
     shifts = np.linspace(-0.02, 0.02, 41)
     wall = [np.column_stack([RANDOM.normal(2.0 + x, 0.004, 60), RANDOM.uniform(0, 3, (60, 2))]) for x in shifts]
     assert wander(wall, X, 2.0) == pytest.approx(0.0148, abs=0.002)
+
+
+def test_noise_alone_is_no_wandering() -> None:
+    # Means of 15 points are 5 mm apart by their noise of 2 cm.
+    random = np.random.default_rng(7)
+    wall = [np.column_stack([random.normal(2.0, 0.02, 15), random.uniform(0, 3, (15, 2))]) for _ in range(400)]
+    assert wander(wall, X, 2.0) < 0.002
