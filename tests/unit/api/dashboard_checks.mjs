@@ -229,6 +229,25 @@ async function bell() {
   say("bell", { unread, opened, redrawn, joined: entries(), read: !button.textContent.includes("new") });
 }
 
+/** Where a cloud's middle lies in the picture, from -1 to 1, and how far away it is, as it grows and is moved. */
+async function scene() {
+  const { Scene } = await take("scans/scene.js");
+  let view, paint;
+  const gl = new Proxy({ isContextLost: () => false, getUniformLocation: (_, name) => name, uniformMatrix4fv: (_, __, matrix) => { view = matrix; } }, { get: (known, name) => known[name] ?? (() => {}) });
+  Object.assign(Element.prototype, { getContext: () => gl, clientWidth: 300, clientHeight: 200 });
+  Object.assign(globalThis, { ResizeObserver: class { observe() {} }, requestAnimationFrame: (work) => { paint = work; }, cancelAnimationFrame() {}, devicePixelRatio: 1 });
+  const shown = new Scene("cloud");
+  const middle = (x, y, z, size) => {
+    shown.show({ positions: Float32Array.of(x - size, y - size, z - size, x + size, y + size, z + size), colours: null, triangles: new Uint32Array(0) });
+    paint();
+    const at = [0, 1, 3].map((row) => view[row] * x + view[row + 4] * y + view[row + 8] * z + view[row + 12]);
+    return [at[0] / at[2], at[1] / at[2], at[2]].map((value) => Math.round(value * 100) / 100 + 0);
+  };
+  const seen = [middle(0, 0, 0, 1), middle(10, 5, 1, 2)];
+  shown.element.all("button").find((button) => button.textContent === "+").onclick();
+  say("scene", [...seen, middle(-3, 2, 1, 3)]);
+}
+
 await words();
 await plan("hall", [[0, 0], [24, 0], [24, 11], [0, 13]]);
 await plan("alcove", [[0, 0], [6, 0], [6, 5], [3.5, 5], [3.5, 4], [3.1, 4], [3.1, 4.4], [3.1, 5], [0, 5]], [{ kind: "opening", wall: 1, offset: 1, width: 1.9 }]);
@@ -241,3 +260,4 @@ await usage();
 await scan();
 await scans();
 await bell();
+await scene();

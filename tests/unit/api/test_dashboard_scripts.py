@@ -131,3 +131,9 @@ def test_what_is_new_in_the_bells_list_stays_marked_while_it_is_open(found: dict
         "joined": [["later", True], ["earlier", True]],
         "read": True,
     }
+
+
+def test_a_cloud_that_grows_or_moves_stays_in_the_picture(found: dict[str, Any]) -> None:
+    # Spheres around cubes of 2 m and 4 m have radii of sqrt(3) and 2 sqrt(3); at 1.732 / sin 0.4 one just fits.
+    # Then somebody came nearer (0.8), and that stays.
+    assert found["scene"] == [[0, 0, 4.45], [0, 0, 8.9], [0, 0, 7.12]]

@@ -32,6 +32,7 @@ export class Scene {
   #what = null;
   #camera = { turn: -0.9, tilt: 0.85, distance: 10, center: [0, 0, 0] };
   #cut = Infinity;
+  #isZoomed = false;
   #frame = 0;
   #resizing;
   element;
@@ -56,7 +57,7 @@ export class Scene {
     this.#canvas.setAttribute("aria-label", text);
   }
 
-  /** Shows `{ positions, colours, triangles }`; the first time, and after `reset`, from where all of it is seen. */
+  /** Shows `{ positions, colours, triangles }`, from where all of it is seen unless somebody came nearer; anew after `reset`. */
   show(what, reset = false) {
     const isFirst = this.#what === null || reset;
     this.#what = what;
@@ -67,7 +68,8 @@ export class Scene {
     upload(this.#gl, this.#program, what, box);
     this.#heights = [box.low[2], box.high[2]];
     this.#slider.disabled = what.positions.length === 0;
-    if (isFirst) this.#lookAt(box);
+    if (isFirst) this.#isZoomed = false;
+    this.#lookAt(box);
     // A cloud is seen through from above, but for its ceiling.
     if (!this.#slider.dataset.touched) this.#slider.value = what.triangles.length ? 100 : 88;
     this.#takeCut();
@@ -100,12 +102,15 @@ export class Scene {
     this.#draw();
   }
 
+  /** What grows, or is laid straight once its walls are known, stays in the middle. */
   #lookAt({ low, high }) {
     const size = Math.hypot(...high.map((value, axis) => value - low[axis])) || 1;
-    Object.assign(this.#camera, { center: low.map((value, axis) => (value + high[axis]) / 2), distance: size * 1.15 });
+    this.#camera.center = low.map((value, axis) => (value + high[axis]) / 2);
+    if (!this.#isZoomed) this.#camera.distance = size / 2 / Math.sin(FIELD_OF_VIEW / 2);
   }
 
   #zoom(factor) {
+    this.#isZoomed = true;
     this.#camera.distance = Math.min(Math.max(this.#camera.distance * factor, 0.3), FAR_M / 2);
   }
 

@@ -29,7 +29,7 @@ export function show({ api, feed, signal }) {
     if (drawn.get(part) === text) return;
     drawn.set(part, text);
     fill(part, what === null ? null : make());
-    part.hidden = what === null;
+    part.hidden = part.children.length === 0;
   }
 
   /** Once more by itself, what is shown stays if that fails. */
