@@ -17,6 +17,7 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Final
 
+from psycopg.errors import CheckViolation
 from starlette.requests import ClientDisconnect
 
 from api import tus
@@ -87,8 +88,12 @@ class Receiver:
         return Piece(key, len(data))
 
     async def _add(self, upload: ScanFile, offset: int, pieces: list[Piece]) -> int:
-        async with tenant_transaction(self.pool, self.tenant_id, self.actor) as connection:
-            is_added = await scan_uploads.append(connection, upload.file_id, offset, pieces, PATIENCE)
+        try:
+            async with tenant_transaction(self.pool, self.tenant_id, self.actor) as connection:
+                is_added = await scan_uploads.append(connection, upload.file_id, offset, pieces, PATIENCE)
+        except CheckViolation:
+            await self._remove(pieces)
+            raise _too_many_pieces() from None
         if not is_added:
             await self._remove(pieces)
             raise wrong_offset(None)
@@ -151,6 +156,12 @@ def wrong_offset(received: int | None) -> Problem:
     detail = f"Upload-Offset: {where}; ask by HEAD and go on from the offset that it tells"
     headers = {"Tus-Resumable": tus.VERSION} | ({} if received is None else {"Upload-Offset": str(received)})
     return Problem(HTTPStatus.CONFLICT, "wrong_offset", detail, headers=headers)
+
+
+def _too_many_pieces() -> Problem:
+    """The database takes so many of one upload: each is an object."""
+    detail = "the upload came in 20 000 pieces and takes no more; end it and send the file in larger ones"
+    return Problem(HTTPStatus.CONFLICT, "too_many_pieces", detail)
 
 
 async def _bounded(body: Body, most: int) -> AsyncIterator[bytes]:

@@ -149,6 +149,20 @@ def test_a_wrong_offset_is_409_and_told_the_right_one(api: Client, files: str) -
     assert offset_of(api, path) == 100
 
 
+def test_an_upload_in_too_many_pieces_is_409_and_leaves_no_object(
+    api: Client, files: str, folder: Path, database: Database
+) -> None:
+    path = begin(api, files)
+    file_id = path.rpartition("/")[2]
+    database.query("UPDATE weir.scan_upload SET pieces = 20000 WHERE file_id = %s", file_id)
+
+    refused = add(api, path, 0, CONTENT[:10])
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "too_many_pieces")
+    assert offset_of(api, path) == 0
+    assert objects_below(folder, file_id) == []
+
+
 def test_too_much_is_413(api: Client, files: str) -> None:
     assert api.http.post(files, headers=TUS | {"Upload-Length": str(2 * 1024 * MIB + 1)}).status_code == 413
     path = begin(api, files)
