@@ -6,6 +6,7 @@ Border: documents in, faults out.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -93,7 +94,9 @@ def _newest(receipt: Receipt) -> Mapping[str, Seal]:
 
 
 def _wrong_total(receipt: Receipt) -> list[Fault]:
+    times = Counter(one.hour for one in receipt.hours)
+    faults = [Fault(hour, f"the hour is billed {count} times") for hour, count in times.items() if count > 1]
     total = sum(one.readings for one in receipt.hours)
-    if total == receipt.readings and len({one.hour for one in receipt.hours}) == len(receipt.hours):
-        return []
-    return [Fault(None, f"the hours come to {total} readings, the receipt says {receipt.readings}")]
+    if total != receipt.readings:
+        faults.append(Fault(None, f"the hours come to {total} readings, the receipt says {receipt.readings}"))
+    return faults

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from accounts.billing.port import Outcome, Push
+from accounts.billing.port import Charge, Item, Outcome, Push
 from accounts.billing.stripe_adapter import StripeBilling
 from ops.fake_stripe.faults import Trouble
 from ops.fake_stripe.params import Refused, check, parse_form
@@ -218,6 +219,26 @@ def test_summaries_lag_behind_and_then_tell_all() -> None:
         assert await scene.billing.totals(customer, Meter.READINGS, start, start + DAY_S, "hour") == {}
         scene.advance(601)
         assert await scene.billing.totals(customer, Meter.READINGS, start, start + DAY_S, "hour") == {start: 3}
+
+    run(act)
+
+
+def test_of_very_many_lines_all_are_found() -> None:
+    async def act(scene: StripeScene) -> None:
+        customer, store = await scene.billing.create_customer("ten_a", "Kitchen"), scene.fake.store
+        now = datetime.now(UTC)
+        line = Charge("key", "charge 0", customer, Meter.SCANS, -3, now - timedelta(hours=1), now, "late")
+        made = await scene.billing.charge(line)
+        [item] = store.all("invoiceitem")
+        for number in range(1, 102):
+            store.put(
+                "invoiceitem",
+                item | {"id": f"ii_{number}", "metadata": item["metadata"] | {"weir_charge": f"charge {number}"}},
+            )
+
+        found = await scene.billing.charged(customer, now - timedelta(hours=1))
+        assert {one.charge for one in found} == {f"charge {number}" for number in range(102)}
+        assert Item(str(made.item_id), "charge 0", -3, is_pending=True) in found
 
     run(act)
 

@@ -90,7 +90,12 @@ class TestRetention:
             psycopg.errors.RaiseException, match=f"the hour .* of tenant {tenant.tenant_id} is not sealed"
         ):
             database.query(statement, tenant.tenant_id, at(START + DAY_MS))
-        assert seal_all(database, tenant) == 2
+        # The new hour alone is not enough: a row came late to one that was sealed.
+        part = "SELECT seal_usage(%s, %s, %s)"
+        assert database.query(part, tenant.tenant_id, at(START + HOUR_MS), at(START + 2 * HOUR_MS)) == [(1,)]
+        with pytest.raises(psycopg.errors.RaiseException, match="is not sealed"):
+            database.query(statement, tenant.tenant_id, at(START + DAY_MS))
+        assert seal_all(database, tenant) == 1
         database.query(statement, tenant.tenant_id, at(START + DAY_MS))
 
     @staticmethod
@@ -112,15 +117,23 @@ class TestSeals:
 
     def test_the_digest_is_over_the_sorted_keys(self, database: Database) -> None:
         tenant = stored(database, ("air", START + 7, 1.0), ("air", START, 2.0))
+        again = "INSERT INTO weir.reading SELECT sensor_no, 2, at, value, received_at FROM weir.reading WHERE at = %s"
+        database.query(again, at(START))
         seal_all(database, tenant)
 
         # Its own arithmetic: lines of time and seq, then a line of sensor, count and digest.
         own = (
-            "SELECT sha256(convert_to(sensor_id || ' 2 ' || encode(sha256(convert_to(%s, 'UTF8')), 'hex') || E'\\n', 'UTF8'))"
+            "SELECT sha256(convert_to(sensor_id || ' 3 ' || encode(sha256(convert_to(%s, 'UTF8')), 'hex') || E'\\n', 'UTF8'))"
             " FROM weir.sensor WHERE tenant_id = %s"
         )
-        expected = database.query(own, f"{START} 0\n{START + 7} 0\n", tenant.tenant_id)
+        expected = database.query(own, f"{START} 0\n{START} 2\n{START + 7} 0\n", tenant.tenant_id)
         assert database.query("SELECT rows_sha256 FROM usage_seals") == expected
+
+        # As many rows, but another one among them: before any goes, that is sealed too.
+        database.query("UPDATE weir.reading SET seq = 3 WHERE seq = 2")
+        every = "SELECT weir.seal_hours(%s, %s, %s, true)"
+        sealed = [database.query(every, tenant.tenant_id, at(START), at(START + DAY_MS))[0][0] for _ in range(2)]
+        assert sealed == [1, 0]
 
     def test_an_hour_that_goes_on_is_not_sealed(self, database: Database) -> None:
         # Four minutes ahead: the hour is not over however slow this is.

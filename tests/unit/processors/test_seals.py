@@ -63,6 +63,25 @@ def test_a_link_that_was_taken_out_is_missed_by_the_next() -> None:
     assert [(fault.hour, fault.why) for fault in faults] == [(HOURS[1], "seal 10 does not follow seal 8")]
 
 
+def test_a_link_that_was_made_anew_is_denied_by_the_next() -> None:
+    anew = msgspec.structs.replace(LINKS[2], readings=6)
+    anew = msgspec.structs.replace(anew, seal=seal_of(TENANT, anew))
+    faults = check_receipt(msgspec.structs.replace(GOOD, seals=[*LINKS[:2], anew, *LINKS[3:]]))
+
+    assert [(fault.hour, fault.why) for fault in faults] == [(HOURS[1], "seal 10 does not follow seal 9")]
+
+
+def test_the_same_hour_twice_or_one_of_another_month_is_named() -> None:
+    other = "2026-10-31T23:00:00Z"
+    billed = [*GOOD.hours, BilledHour(HOURS[2], 60), BilledHour(other, 5)]
+    faults = check_receipt(msgspec.structs.replace(GOOD, hours=billed, readings=GOOD.readings + 65))
+
+    assert [(fault.hour, fault.why) for fault in faults] == [
+        (other, "the hour is not of 2026-11"),
+        (HOURS[2], "the hour is billed 2 times"),
+    ]
+
+
 def test_an_hour_billed_with_another_count_than_sealed_is_named() -> None:
     hours = [GOOD.hours[0], msgspec.structs.replace(GOOD.hours[1], readings=62, pushed=62, adjusted=0), GOOD.hours[2]]
     faults = check_receipt(msgspec.structs.replace(GOOD, hours=hours, readings=182))
@@ -70,12 +89,13 @@ def test_an_hour_billed_with_another_count_than_sealed_is_named() -> None:
     assert [(fault.hour, fault.why) for fault in faults] == [(HOURS[1], "62 readings are billed, 61 rows were sealed")]
 
 
-def test_what_was_pushed_and_adjusted_comes_to_what_is_billed() -> None:
-    hours = [GOOD.hours[0], msgspec.structs.replace(GOOD.hours[1], adjusted=0), GOOD.hours[2]]
+@pytest.mark.parametrize("adjusted", [0, 2])
+def test_what_was_pushed_and_adjusted_comes_to_what_is_billed(adjusted: int) -> None:
+    hours = [GOOD.hours[0], msgspec.structs.replace(GOOD.hours[1], adjusted=adjusted), GOOD.hours[2]]
     faults = check_receipt(msgspec.structs.replace(GOOD, hours=hours))
 
     assert [(fault.hour, fault.why) for fault in faults] == [
-        (HOURS[1], "61 readings are billed, 60 pushed and 0 adjusted")
+        (HOURS[1], f"61 readings are billed, 60 pushed and {adjusted} adjusted")
     ]
 
 
