@@ -218,6 +218,11 @@ def test_all_agree_once_stripe_was_read(database: Database) -> None:
 
         assert scene.drift() == []
         assert database.query("SELECT quantity FROM provider_usage ORDER BY bucket_start") == [(30,), (3,), (2,)]
+        # What was pushed since is not compared with what was read before.
+        await scene.use(tenant_id, scene.hour(2), 1)
+        await scene.push()
+        scene.make_old()
+        assert scene.drift() == []
 
     run(database, act)
 

@@ -61,6 +61,20 @@ class TestPlanning:
 
         run(database, act)
 
+    def test_no_hour_lies_between_those_that_are_looked_at_anyway_and_those_that_leave_a_mark(
+        self, database: Database
+    ) -> None:
+        async def act(scene: Scene) -> None:
+            tenant_id = await scene.subscribe()
+            await scene.push()
+            for ago in (1, 2, 3, 4, 5):
+                await scene.use(tenant_id, scene.hour(ago), ago)
+            await scene.push()
+
+            assert scene.states() == [("acknowledged", 1, ago, 0) for ago in (5, 4, 3, 2, 1)]
+
+        run(database, act)
+
     def test_planners_that_stood_still_for_days_find_what_ended_meanwhile(self, database: Database) -> None:
         async def act(scene: Scene) -> None:
             tenant_id = await scene.subscribe()
@@ -169,3 +183,31 @@ class TestProof:
         database.query("UPDATE weir.usage SET quantity = 1 WHERE meter = 'readings'")
         assert self.prove(database) == []
         assert database.query("SELECT count(*) FROM operator_alarms WHERE closed_at IS NULL") == [(0,)]
+
+    def test_pushes_and_what_stripe_counts_touch_their_days_too(self, database: Database) -> None:
+        async def act(scene: Scene) -> None:
+            async def differences() -> list[int]:
+                return [one.difference for one in await usage_proof.prove(scene.pool)]
+
+            tenant_id = await scene.subscribe()
+            for ago, quantity in ((30, 10**15), (60, 4)):  # too much for Stripe, and not
+                await scene.use(tenant_id, scene.hour(ago), quantity)
+            await scene.push()
+            # As if all had been metered long before the last proof.
+            behind_the_back(database, "UPDATE weir.usage SET changed_at = changed_at - interval '1 hour'")
+            database.query("UPDATE weir.billing_account SET activated_at = activated_at - interval '2 hours'")
+            database.query("UPDATE weir.usage_proof SET proved_at = now()")
+            assert await differences() == [-(10**15)]
+
+            database.query(
+                "UPDATE weir.usage_push SET state = 'acknowledged', acked_quantity = quantity,"
+                " settled_at = now() - interval '1 hour'"
+            )
+            assert await differences() == []
+            database.query(
+                "INSERT INTO weir.provider_usage SELECT tenant_id, meter, bucket_start, quantity + 1, now()"
+                " FROM weir.usage_push WHERE quantity = 4"
+            )
+            assert await differences() == [1]
+
+        run(database, act)
