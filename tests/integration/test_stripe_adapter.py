@@ -229,6 +229,7 @@ def test_of_very_many_lines_all_are_found() -> None:
         now = datetime.now(UTC)
         line = Charge("key", "charge 0", customer, Meter.SCANS, -3, now - timedelta(hours=1), now, "late")
         made = await scene.billing.charge(line)
+        assert await scene.billing.charge(line) == made  # under the same key it is the same line
         [item] = store.all("invoiceitem")
         for number in range(1, 102):
             store.put(
