@@ -67,9 +67,13 @@ def test_after_25_hours_what_stripe_counts_decides_about_a_lost_reply(database: 
     async def act(scene: Scene) -> None:
         tenant_id = await scene.subscribe()
         await scene.use(tenant_id, scene.hour(2), 5)
-        scene.stripe.fail(EVENTS, Trouble.LOST_REPLY)
+        scene.stripe.fail(EVENTS, Trouble.LOST_REPLY, times=2)
+        await scene.push()
+        # The identifier's day begins with the first attempt, whatever follows.
+        first_sent = database.query("SELECT first_sent_at FROM usage_pushes")
         await scene.push()
         assert scene.states() == [("ambiguous", 1, None, 0)]
+        assert database.query("SELECT first_sent_at FROM usage_pushes") == first_sent
         scene.advance(timedelta(hours=25))
         await scene.push()
 
