@@ -113,6 +113,7 @@ def test_the_bell_counts_what_is_new_and_leads_to_it_by_keyboard_alone(
     bell.focus()
     page.keyboard.press("Enter")
     expect(panel).to_be_focused()
+    expect(panel).not_to_contain_text("Loading")  # what is told once it is closed is new
     page.keyboard.press("Escape")
     expect(bell).to_be_focused()
     expect(bell).to_have_accessible_name("Notifications")

@@ -12,6 +12,7 @@ export class Bell {
   #feed;
   #key;
   #items = [];
+  #isLoaded = false;
   #seen;
   // What is newer is marked as new for as long as the list is open.
   #marked = "";
@@ -46,6 +47,7 @@ export class Bell {
   async #load() {
     try {
       const { items } = await this.#api.get("v1/notifications", { limit: MOST }, this.#ending.signal);
+      this.#isLoaded = true;
       // It may have been on its way when something was heard.
       this.#join(items, this.#items.filter((item) => item.noticed_at >= (items[0]?.noticed_at ?? "")));
     } catch (error) {
@@ -99,7 +101,7 @@ export class Bell {
     fill(this.button, icon("bell"), h("span", { class: "unseen" }, unread ? `Notifications, ${unread} new` : "Notifications"), h("span", { "aria-hidden": "true" }, this.#sign));
     if (this.#panel.hidden) return;
     const focused = this.#list.contains(document.activeElement) ? document.activeElement.closest("li")?.dataset.key : null;
-    fill(this.#list, this.#items.map((item) => this.#entry(item, item.noticed_at > this.#marked)), this.#items.length ? null : h("li", { class: "empty" }, "Nothing has happened yet."));
+    fill(this.#list, this.#items.map((item) => this.#entry(item, item.noticed_at > this.#marked)), this.#items.length ? null : h("li", { class: "empty" }, this.#isLoaded ? "Nothing has happened yet." : "Loading…"));
     if (focused) this.#list.querySelector(`li[data-key="${CSS.escape(focused)}"] a`)?.focus({ preventScroll: true });
   }
 
