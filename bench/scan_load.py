@@ -139,7 +139,8 @@ def _drain(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     deadline = time.monotonic() + _DRAIN_S
     while time.monotonic() < deadline:
         row = connection.execute(
-            "SELECT count(*) FROM weir_jobs.procrastinate_jobs WHERE starts_with(queue_name, 'scan') AND status IN ('todo', 'doing')"
+            "SELECT count(*) FROM weir_jobs.procrastinate_jobs"
+            " WHERE starts_with(queue_name, 'scan') AND status IN ('todo', 'doing')"
         ).fetchone()
         if row == (0,):
             return
