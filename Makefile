@@ -88,8 +88,9 @@ types: setup
 layers: setup
 	@$(BIN)/lint-imports
 
+# These share nothing that is dear to make, so they need not stay with their file.
 unit: setup
-	@$(PYTEST) -n 2 $(SPREAD) tests/unit
+	@$(PYTEST) -n 2 --dist worksteal tests/unit
 
 integration: setup
 	@$(PYTEST) -m integration
