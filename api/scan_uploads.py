@@ -33,6 +33,8 @@ PATIENCE: Final = timedelta(days=7)
 """How long an upload waits for its next byte."""
 
 _PIECE_BYTES: Final = 8 * 1024 * 1024
+# The constraint that lets an upload have so many pieces and no more; another one broken is a fault of ours.
+_MOST_PIECES: Final = "scan_upload_pieces_check"
 
 Body = AsyncIterator[bytes]
 
@@ -91,8 +93,10 @@ class Receiver:
         try:
             async with tenant_transaction(self.pool, self.tenant_id, self.actor) as connection:
                 is_added = await scan_uploads.append(connection, upload.file_id, offset, pieces, PATIENCE)
-        except CheckViolation:
+        except CheckViolation as exc:
             await self._remove(pieces)
+            if exc.diag.constraint_name != _MOST_PIECES:
+                raise
             raise _too_many_pieces() from None
         if not is_added:
             await self._remove(pieces)

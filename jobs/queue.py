@@ -109,7 +109,10 @@ class JobQueue(JobManager):
         self._tell_worker: NotificationCallback | None = None
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:
-        """As inherited; a job of a task unknown here becomes one that fails with a clear text and is tried later."""
+        """As inherited, but none that may take minutes while such have all places but one.
+
+        A job of a task unknown here becomes one that fails with a clear text and is tried later.
+        """
         if len(self._long) >= self._most_long:
             queues = [name for name in queues or [queue.value for queue in Queue] if name != _LONG_JOBS]
             if not queues:
